@@ -1,0 +1,68 @@
+"""CommandRow: what one row of the catalogue says about a command.
+
+In: a `Command`. Out: its `Requirement`. Must not know who asks. A row is data; `requires` is a named pure function for
+the shapes that data can't say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from mongoguard.command.command import Command
+from mongoguard.model.names import UserName
+from mongoguard.model.privilege import NOTHING, Requirement
+
+__all__ = ["Asker", "CommandRow", "Handling", "Requires", "needs_nothing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """The little of the caller that some requirements depend on: own user, own roles ("self" is free)."""
+
+    user: UserName | None = None
+    direct_roles: frozenset[tuple[str, str]] = frozenset()
+
+
+Requires = Callable[[Command, Asker], Requirement]
+"""Computes a command's requirement. Raises `CommandError` where mongod fails to parse before it checks privileges."""
+
+
+class Handling(Enum):
+    """What happens to a command once it is allowed."""
+
+    RELAY = "relay"
+    """The client's bytes go upstream, the reply comes back."""
+    LOCAL = "local"
+    """Answered by mongoguard (proxy/local_commands.py)."""
+    REFUSED = "refused"
+    """Never done, whatever the privileges; `refusal` says why."""
+
+
+def needs_nothing(_command: Command, _asker: Asker) -> Requirement:
+    """Any logged-in user."""
+    return NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRow:
+    """One command. `name` is the canonical spelling; `aliases` are accepted and answered alike.
+
+    `requires_auth`: refused with 13 when nobody is logged in. `admin_only`: refused with 13 on another database.
+    `opens_cursor`: the reply may hold a cursor to be entered in the cursor table. `changes_users`: the directory's
+    cache must be dropped after it. `opaque`: arguments whose values are payload (cut from audit and refusal texts is
+    done elsewhere); `since`: the server version whose documentation the row follows, when newer than 6.0.
+    """
+
+    name: str
+    requires: Requires = needs_nothing
+    handling: Handling = Handling.RELAY
+    aliases: tuple[str, ...] = ()
+    requires_auth: bool = True
+    admin_only: bool = False
+    opens_cursor: bool = False
+    changes_users: bool = False
+    refusal: str = ""
+    since: str = "6.0"
+    secret_fields: frozenset[str] = field(default_factory=frozenset)

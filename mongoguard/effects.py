@@ -1,0 +1,115 @@
+"""What the core may ask of the shell.
+
+In: nothing. Out: `Effect` values, and `perform`, which gives each question its answer's type. Must not know who
+answers. A flow is a generator: `reply = yield from perform(Relay(...))`. The shell's pump carries effects out and
+sends the answers back; tests drive a flow by hand, without a loop, a socket or a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar, cast
+
+from mongoguard.model.names import UserName
+from mongoguard.model.user import User
+from mongoguard.observe.event import AuditEvent
+
+__all__ = [
+    "AskUpstream",
+    "Effect",
+    "Emit",
+    "FetchUser",
+    "Flow",
+    "Now",
+    "RandomBytes",
+    "Relay",
+    "RelayedReply",
+    "UserDirectoryChanged",
+    "perform",
+]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Effect(Generic[T_co]):
+    """A question to the shell; `T_co` is the type of its answer."""
+
+    __slots__ = ()
+
+
+Flow: TypeAlias = Generator[Effect[object], Any, T]
+"""A computation that may ask the shell, and returns a T."""
+
+
+def perform(effect: Effect[T]) -> Flow[T]:
+    """Ask the shell; the answer has the effect's type."""
+    return cast("T", (yield effect))
+
+
+@dataclass(frozen=True, slots=True)
+class FetchUser(Effect["User | None"]):
+    """The user as the directory knows it now; None when there is no such user.
+
+    Raises `UpstreamError` into the flow when the directory does not answer and no answer is fresh enough.
+    """
+
+    name: UserName
+
+
+@dataclass(frozen=True, slots=True)
+class RandomBytes(Effect[bytes]):
+    """That many bytes from the operating system's cryptographic generator."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Now(Effect[float]):
+    """Seconds since the epoch (UTC)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emit(Effect[None]):
+    """Write an audit event; the answer comes when the sink has taken it (clients wait, nothing is dropped)."""
+
+    event: AuditEvent
+
+
+@dataclass(frozen=True, slots=True)
+class RelayedReply:
+    """A complete OP_MSG from the upstream, and the address ("host:port") of the server that sent it."""
+
+    message: bytes
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
+class Relay(Effect[RelayedReply]):
+    """Send an allowed command's message to the upstream and wait for its reply.
+
+    `server` is the address that must serve it (a cursor's), or None for the primary. Raises `UpstreamUnavailable`
+    when nothing was sent, `UpstreamConnectionLost` when the connection broke after that.
+    """
+
+    message: bytes
+    server: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AskUpstream(Effect["dict[str, Any]"]):
+    """Run a command of mongoguard's own as the service user on the primary; the answer is the decoded reply.
+
+    A reply with ok: 0 is answered like any other. Raises as `Relay` does.
+    """
+
+    db: str
+    command: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class UserDirectoryChanged(Effect[None]):
+    """A user-management command ran: cached users must not be used again (None: any of them)."""
+
+    name: UserName | None = None

@@ -1,0 +1,1 @@
+"""HAPPENED: audit events and metrics as values. No I/O."""

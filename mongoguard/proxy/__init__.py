@@ -1,0 +1,1 @@
+"""THE FLOW: one client connection, still without I/O."""

@@ -1,0 +1,1 @@
+"""THE SHELL: the only Trio. Listeners, the pump, upstream connections, directories, sinks."""
