@@ -43,7 +43,16 @@ __all__ = [
     "encode_element",
 ]
 
-DOUBLE, STRING, DOCUMENT, ARRAY, BINARY, OBJECT_ID, BOOL, NULL = 0x01, 0x02, 0x03, 0x04, 0x05, 0x07, 0x08, 0x0A
+DOUBLE, STRING, DOCUMENT, ARRAY, BINARY, OBJECT_ID, BOOL, NULL = (
+    0x01,
+    0x02,
+    0x03,
+    0x04,
+    0x05,
+    0x07,
+    0x08,
+    0x0A,
+)
 INT32, TIMESTAMP, INT64, DECIMAL128 = 0x10, 0x11, 0x12, 0x13
 
 TYPE_NAMES: dict[int, str] = {
@@ -369,4 +378,3 @@ def _text(data: bytes, start: int, end: int) -> str:
         return data[start:end].decode()
     except UnicodeDecodeError:
         raise BSONError("invalid bson: a string is not UTF-8") from None
-
