@@ -1,1 +1,1 @@
-"""mongoguard.yaml -> validated, frozen values. Reads text that it is given; opens nothing."""
+"""mongoguard.yaml -> validated, frozen values. Only loading.py opens files."""

@@ -1,0 +1,200 @@
+"""mongoguard.yaml -> Settings.
+
+In: the file's text, the environment, and a function that reads a file named in it. Out: frozen `Settings`, or one
+`ConfigError` with every problem, one a line: file, key path, what was expected. Must not open anything itself, and
+never puts a connection string into a message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from mongoguard.config.key_problems import describe
+from mongoguard.config.secret import Secret
+from mongoguard.config.sections import (
+    AuditLog,
+    Net,
+    ProcessManagement,
+    Section,
+    Security,
+    SetParameter,
+    SystemLog,
+    Upstream,
+)
+from mongoguard.config.yaml_text import parse_yaml
+from mongoguard.errors import ConfigError
+
+__all__ = ["Settings", "parse_settings"]
+
+_VARIABLE = re.compile(r"\$\{([^}]*)\}")
+_LOOPBACK = re.compile(r"localhost(:\d+)?|127\.[\d.]+(:\d+)?|\[::1\](:\d+)?|.*%2[Ff].*")
+
+
+def _workers(value: Any) -> Any:
+    if type(value) is int and value > 1:
+        raise ValueError("more than one worker process is not supported yet")
+    return value
+
+
+class Settings(Section):
+    """Everything that mongoguard.yaml says, defaults filled in. `source` is the file's name, for messages."""
+
+    source: str = Field(exclude=True)
+    upstream: Upstream = Field(description="a mapping of keys with uri or uriFile")
+    net: Net = Field(default=Net(), description="a mapping of keys")
+    security: Security = Field(default=Security(), description="a mapping of keys")
+    set_parameter: SetParameter = Field(
+        default=SetParameter(), alias="setParameter", description="a mapping of keys"
+    )
+    audit_log: AuditLog | None = Field(default=None, alias="auditLog", description="a mapping of keys")
+    system_log: SystemLog = Field(default=SystemLog(), alias="systemLog", description="a mapping of keys")
+    process_management: ProcessManagement = Field(
+        default=ProcessManagement(), alias="processManagement", description="a mapping of keys"
+    )
+    workers: Annotated[Literal["auto", 1], BeforeValidator(_workers)] = Field(
+        default="auto", description="auto or 1"
+    )
+
+    def warnings(self) -> tuple[str, ...]:
+        """What is allowed but dangerous, one sentence each; printed at start and by `mongoguard check`."""
+        uri = self.upstream.uri.reveal()
+        hosts = _hosts(uri)
+        encrypted = uri.startswith("mongodb+srv://") or re.search(r"[?&](tls|ssl)=true\b", uri, re.IGNORECASE)
+        open_to = [h for h in self.net.tcp_hosts if not _LOOPBACK.fullmatch(h) and h != "::1"]
+        checks = (
+            (
+                self.security.authorization == "disabled",
+                "security.authorization is disabled: every client may do whatever the service user may do upstream",
+            ),
+            (
+                self.set_parameter.enable_localhost_auth_bypass,
+                "setParameter.enableLocalhostAuthBypass is on: while there are no users, anybody on this host is one",
+            ),
+            (bool(open_to), f"net.bindIp listens on {', '.join(open_to)} without TLS: traffic can be read"),
+            (
+                not encrypted and not all(_LOOPBACK.fullmatch(h) for h in hosts),
+                "upstream.uri has no tls=true and names another host: traffic to the upstream can be read",
+            ),
+            ("@" not in _authority(uri), "upstream.uri names no user: commands run upstream without a login"),
+            (
+                self.net.unix_domain_socket.enabled
+                and bool(self.net.unix_domain_socket.file_permissions & 0o007),
+                "net.unixDomainSocket.filePermissions lets every local account connect",
+            ),
+            (
+                self.audit_log is None and self.set_parameter.audit_authorization_success,
+                "setParameter.auditAuthorizationSuccess does nothing without an auditLog section",
+            ),
+        )
+        return tuple(text for dangerous, text in checks if dangerous)
+
+
+def parse_settings(
+    text: str,
+    source: str,
+    *,
+    environ: Mapping[str, str],
+    read_file: Callable[[str], str],
+) -> Settings:
+    """Validate the text of a configuration file.
+
+    `read_file` gives the content of `upstream.uriFile` (an OSError becomes a problem). Raises `ConfigError` with one
+    line per problem.
+    """
+    values = parse_yaml(text, source)
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source}: expected a mapping of keys such as net, upstream, security")
+    problems, values = _resolve_uri(values, environ, read_file)
+    problems += ["source: unknown key"] if "source" in values else []
+    try:
+        settings = Settings.model_validate({**values, "source": source})
+    except ValidationError as error:
+        # `include_input` stays on for enumerations only (see describe): nothing else of the file is repeated.
+        errors = error.errors(include_url=False, include_context=True)
+        problems += [p for e in errors if (p := describe(Settings, e)) and p not in problems]
+        settings = None
+    if problems or settings is None:
+        raise ConfigError("\n".join(f"{source}: {problem}" for problem in problems))
+    return settings
+
+
+def _resolve_uri(
+    values: dict[str, Any], environ: Mapping[str, str], read_file: Callable[[str], str]
+) -> tuple[list[str], dict[str, Any]]:
+    """Replace uri / uriFile by one Secret. A problem leaves a placeholder, so that the rest is still checked."""
+    section = values.get("upstream")
+    if not isinstance(section, dict):
+        return [], values
+    section = dict(section)
+    given = [key for key in ("uri", "uriFile") if key in section]
+    if len(given) != 1:
+        section.pop("uriFile", None)
+        wrong = (
+            "upstream: uri and uriFile exclude each other"
+            if given
+            else "upstream: uri or uriFile is required"
+        )
+        return [wrong], {**values, "upstream": {**section, "uri": Secret("")}}
+    key = given[0]
+    value = section.pop(key)
+    problems: list[str] = []
+    if not isinstance(value, str):
+        problems.append(f"upstream.{key}: expected {_EXPECTED[key]}")
+    else:
+        text = _substitute(value, environ, f"upstream.{key}", problems)
+        if not problems and key == "uriFile":
+            text = _read(text, read_file, problems)
+        if not problems:
+            problems += [f"upstream.{key}: {p}" for p in _uri_problems(text)]
+        section["uri"] = Secret(text)
+    section.setdefault("uri", Secret(""))
+    return problems, {**values, "upstream": section}
+
+
+_EXPECTED = {
+    "uri": "a mongodb:// or mongodb+srv:// connection string",
+    "uriFile": "the path of a file that holds the connection string",
+}
+
+
+def _substitute(text: str, environ: Mapping[str, str], key: str, problems: list[str]) -> str:
+    def value_of(match: re.Match[str]) -> str:
+        name = match[1]
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            problems.append(f"{key}: expected the name of an environment variable between ${{ and }}")
+        elif name not in environ:
+            problems.append(f"{key}: the environment variable {name} is not set")
+        return environ.get(name, "")
+
+    return _VARIABLE.sub(value_of, text)
+
+
+def _read(path: str, read_file: Callable[[str], str], problems: list[str]) -> str:
+    try:
+        return read_file(path).strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not a text file"
+        problems.append(f"upstream.uriFile: can't read {path}: {reason}")
+        return ""
+
+
+def _uri_problems(uri: str) -> list[str]:
+    if not uri.startswith(("mongodb://", "mongodb+srv://")):
+        return [f"expected {_EXPECTED['uri']}"]
+    if not all(_hosts(uri)) or any(c.isspace() for c in uri):
+        return ["expected at least one host after the user name, and no spaces"]
+    return []
+
+
+def _authority(uri: str) -> str:
+    return re.split(r"[/?]", uri.partition("://")[2], maxsplit=1)[0]
+
+
+def _hosts(uri: str) -> list[str]:
+    return _authority(uri).rpartition("@")[2].split(",")
