@@ -11,13 +11,24 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple
 
-__all__ = ["BUCKETS_PREFIX", "CLUSTER", "MatchType", "ResourcePattern", "is_normal_collection", "search_list"]
+__all__ = [
+    "BUCKETS_PREFIX",
+    "CLUSTER",
+    "MAX_NAMESPACE_LENGTH",
+    "MatchType",
+    "ResourcePattern",
+    "is_normal_collection",
+    "search_list",
+]
 
 BUCKETS_PREFIX = "system.buckets."
 
 
 class MatchType(IntEnum):
     """The ten ways a resource pattern can match, named as in mongod."""
+
+    # A pattern is hashed several times for each decision; Enum's own hash is a Python function over the name.
+    __hash__ = int.__hash__
 
     ANY_RESOURCE = 1
     CLUSTER = 2
@@ -91,13 +102,23 @@ def is_normal_collection(db: str, collection: str) -> bool:
     return not (collection.startswith("system.") or (db == "local" and collection.startswith("replset.")))
 
 
-@lru_cache(maxsize=8192)
+MAX_NAMESPACE_LENGTH = 255
+"""Bytes in the longest namespace that a 6.0.5 server accepts. A client may write longer names (the upstream refuses
+them), so lists for such names are not kept: a cache of them would grow with what clients send."""
+
+
 def search_list(target: ResourcePattern) -> tuple[ResourcePattern, ...]:
     """The patterns that can match `target`, which is the cluster, a database, an exact namespace, or a wildcard.
 
     A wildcard target (`for_any_normal_resource`, `for_any_resource`, …) is matched by itself and by anyResource only:
     that is what mongod's checks "on any normal resource" mean.
     """
+    if len(target.db) + len(target.collection) > MAX_NAMESPACE_LENGTH:
+        return _build_search_list(target)
+    return _kept_search_list(target)
+
+
+def _build_search_list(target: ResourcePattern) -> tuple[ResourcePattern, ...]:
     any_resource = ResourcePattern.for_any_resource()
     match target.match_type:
         case MatchType.DATABASE:
@@ -108,6 +129,10 @@ def search_list(target: ResourcePattern) -> tuple[ResourcePattern, ...]:
             return (any_resource,)
         case _:
             return (any_resource, target)
+
+
+# 8192 lists take about 8 MB; more distinct namespaces than that in use at once only cost the time to build a list.
+_kept_search_list = lru_cache(maxsize=8192)(_build_search_list)
 
 
 def _any_normal(db: str) -> tuple[ResourcePattern, ...]:

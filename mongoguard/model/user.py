@@ -42,7 +42,8 @@ class User:
     """A user with everything a login and a decision need.
 
     `user_id` changes when a user is dropped and made again (such a session is logged out). `credentials` maps a SCRAM
-    mechanism name to its stored half; empty for `$external` users. `privileges` is the union over all roles, direct
+    mechanism name to its stored half; empty for `$external` users. `inherited_roles` holds the direct roles too, as
+    usersInfo prints it, and names of roles that do not exist. `privileges` is the union over all roles, direct
     and inherited. `restrictions` holds one array for the user and one for each role, inherited ones included.
     """
 
