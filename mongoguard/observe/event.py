@@ -6,14 +6,16 @@ Source: the manual's "System Event Audit Messages" (fields atype, ts, local, rem
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from mongoguard.model.names import RoleName, UserName
-from mongoguard.model.restriction import Peer
+from mongoguard.model.restriction import Address, Peer
 
-__all__ = ["AuditEvent"]
+__all__ = ["AuditEvent", "date_document", "to_document", "to_json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +28,33 @@ class AuditEvent:
     roles: tuple[RoleName, ...] = ()
     param: Mapping[str, Any] = field(default_factory=dict)
     result: int = 0
+
+
+def to_document(event: AuditEvent, ts: float) -> dict[str, Any]:
+    """The message as MongoDB writes it; `ts` is seconds since the epoch (UTC)."""
+    peer = event.peer
+    return {
+        "atype": event.atype,
+        "ts": date_document(ts),
+        "local": _address(peer.server, peer.server_port),
+        "remote": _address(peer.client, peer.client_port),
+        "users": [{"user": user.user, "db": user.db} for user in event.users],
+        "roles": [{"role": role.role, "db": role.db} for role in event.roles],
+        "param": dict(event.param),
+        "result": event.result,
+    }
+
+
+def to_json(event: AuditEvent, ts: float) -> str:
+    """The message as one line of ASCII, without its line end: names can't forge a second line or a terminal code."""
+    return json.dumps(to_document(event, ts), separators=(",", ":"), allow_nan=False)
+
+
+def date_document(ts: float) -> dict[str, str]:
+    """`{$date: …}` in milliseconds, UTC, as mongod prints it."""
+    return {"$date": datetime.fromtimestamp(ts, UTC).isoformat(timespec="milliseconds")}
+
+
+def _address(address: Address | None, port: int) -> dict[str, Any]:
+    """What mongod prints: `{unix: "anonymous"}` for a client on a Unix socket; `Peer` doesn't know the socket's path."""
+    return {"unix": "anonymous"} if address is None else {"ip": str(address), "port": port}

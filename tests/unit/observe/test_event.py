@@ -1,0 +1,49 @@
+"""AuditEvent -> MongoDB's audit message."""
+
+import json
+from ipaddress import IPv4Address, IPv6Address
+
+from mongoguard.model.names import RoleName, UserName
+from mongoguard.model.restriction import Peer
+from mongoguard.observe.event import AuditEvent, to_document, to_json
+
+PEER = Peer(IPv4Address("10.0.0.7"), IPv4Address("10.0.0.1"), 50123, 27017)
+
+
+def test_a_message_has_the_fields_of_the_manual():
+    event = AuditEvent(
+        "authenticate",
+        PEER,
+        (UserName("alice", "admin"),),
+        (RoleName("read", "shop"),),
+        {"user": "alice"},
+        18,
+    )
+    assert to_document(event, 1_700_000_000.1234) == {
+        "atype": "authenticate",
+        "ts": {"$date": "2023-11-14T22:13:20.123+00:00"},
+        "local": {"ip": "10.0.0.1", "port": 27017},
+        "remote": {"ip": "10.0.0.7", "port": 50123},
+        "users": [{"user": "alice", "db": "admin"}],
+        "roles": [{"role": "read", "db": "shop"}],
+        "param": {"user": "alice"},
+        "result": 18,
+    }
+
+
+def test_a_unix_socket_has_no_address():
+    document = to_document(AuditEvent("logout", Peer(None, None)), 0)
+    assert document["remote"] == document["local"] == {"unix": "anonymous"}
+
+
+def test_an_ipv6_address_is_written_without_brackets():
+    peer = Peer(IPv6Address("::1"), IPv6Address("::1"), 1, 2)
+    assert to_document(AuditEvent("logout", peer), 0)["remote"] == {"ip": "::1", "port": 1}
+
+
+def test_a_name_can_not_forge_a_second_line_or_a_terminal_code():
+    name = UserName('a\n{"atype":"x"}\r\x1b[31m\u2028', "admin")
+    line = to_json(AuditEvent("authenticate", PEER, (name,)), 0)
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line)["users"][0]["user"] == name.user
