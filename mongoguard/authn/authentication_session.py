@@ -1,0 +1,298 @@
+"""AuthenticationSession: who is logged in on one client connection, and the SASL state machine that gets there.
+
+In: the bodies of saslStart, saslContinue, authenticate, logout and hello. Out: reply documents without `ok`, or
+`CommandError`; audit events. Must not know sockets, other commands, or what the user may do.
+Source: the measured behaviour of mongod 6.0.5: one identity per connection, one conversation at a time, its id is 1.
+
+Where mongod differs, on purpose: a client is not told whether a user exists (see `scram`, and
+`sasl_supported_mechs`), and a payload has a maximum size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from mongoguard.authn.conversation import AuthenticationFailure, ServerConversation
+from mongoguard.authn.hello_fields import speculative_attempt, supported_mechs_name
+from mongoguard.authn.sasl_requests import Authenticate, Payload, SaslContinue, SaslStart, check_fields
+from mongoguard.authn.scram import SCRAM_MECHANISMS, ScramServerConversation
+from mongoguard.effects import Emit, FetchUser, Flow, Now, perform
+from mongoguard.errors import CommandError, ErrorCode, UpstreamError
+from mongoguard.model.names import EXTERNAL_DB, UserName
+from mongoguard.model.restriction import Peer, restrictions_met
+from mongoguard.model.user import User
+from mongoguard.observe.event import AuditEvent
+from mongoguard.wire.document import Document
+
+__all__ = ["AuthenticationSession"]
+
+CONVERSATION_ID = 1
+"""The only one: a connection has at most one conversation, and a new saslStart replaces it."""
+
+MIN_DECOY_KEY_BYTES = 16
+"""A key that can be guessed would tell decoys from users."""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """A login that is under way. `name` has an empty user until the client has said who it is."""
+
+    name: UserName
+    mechanism: str
+    conversation: ServerConversation
+
+
+class AuthenticationSession:
+    """The logins of one client connection.
+
+    `mechanisms` are the enabled ones; `fake_salt_key` is a secret of the whole deployment (the same in every worker
+    and after every restart, or decoy salts would change where real ones do not). Raises `ValueError` for a mechanism
+    that has no conversation here, and for a short key.
+    """
+
+    __slots__ = ("_attempt", "_decoy_key", "_login_time", "_mechanisms", "_peer", "_user")
+
+    def __init__(self, mechanisms: Sequence[str], fake_salt_key: bytes, peer: Peer) -> None:
+        """Nobody is logged in."""
+        unknown = [name for name in mechanisms if name not in SCRAM_MECHANISMS]
+        if unknown:
+            raise ValueError(f"unknown authentication mechanism {unknown[0]!r}")
+        if len(fake_salt_key) < MIN_DECOY_KEY_BYTES:
+            raise ValueError(f"the fake salt key needs at least {MIN_DECOY_KEY_BYTES} bytes")
+        self._mechanisms = frozenset(mechanisms)
+        self._decoy_key = fake_salt_key
+        self._peer = peer
+        self._user: User | None = None
+        self._login_time = 0.0
+        self._attempt: _Attempt | None = None
+
+    @property
+    def user(self) -> User | None:
+        """Who is logged in."""
+        return self._user
+
+    def sasl_start(self, db: str, body: Document) -> Flow[dict[str, Any]]:
+        """Begin a login on `db`. Ill-formed arguments leave a running conversation alone, anything else ends it."""
+        return (yield from self._start(db, SaslStart.parse(body)))
+
+    def sasl_continue(self, _db: str, body: Document) -> Flow[dict[str, Any]]:
+        """Go on with the conversation; its database is the one of saslStart, whatever `$db` says here."""
+        request = SaslContinue.parse(body)
+        attempt, self._attempt = self._attempt, None
+        if attempt is None:
+            raise CommandError(ErrorCode.PROTOCOL_ERROR, "No SASL session state found")
+        if request.conversation_id != CONVERSATION_ID:
+            mismatch = CommandError(ErrorCode.PROTOCOL_ERROR, "sasl: Mismatched conversation id")
+            yield from self._audit_refusal(attempt.name, attempt.mechanism, mismatch)
+            raise mismatch
+        return (yield from self._advance(attempt, request.payload))
+
+    def authenticate(self, db: str, body: Document) -> Flow[dict[str, Any]]:
+        """The one-message login. No mechanism of that kind is enabled, so it always raises."""
+        return (yield from self._authenticate(db, Authenticate.parse(body)))
+
+    def speculative(self, hello: Document) -> Flow[dict[str, Any] | None]:
+        """The reply to hello's `speculativeAuthenticate`: None when absent, or when the attempt failed in any way.
+
+        Raises `CommandError` (hello fails) when the field is no object, empty, or names another command.
+        """
+        attempt = speculative_attempt(hello)
+        if attempt is None:
+            return None
+        command, body = attempt
+        try:
+            if command == "saslStart":
+                start = SaslStart.parse(body, speculative=True)
+                return (yield from self._start(_database(body), start))
+            request = Authenticate.parse(body, speculative=True)
+            return (yield from self._authenticate(_database(body), request))
+        except CommandError:
+            return None
+
+    def sasl_supported_mechs(self, hello: Document) -> Flow[list[str] | None]:
+        """The reply to hello's `saslSupportedMechs`: None when the field is absent; raises `CommandError`.
+
+        mongod leaves the field out for users that do not exist, which tells who does. Here such a user, and one that
+        the directory can't be asked about, has every enabled mechanism. `$external` users have no password: always
+        the empty list.
+        """
+        name = supported_mechs_name(hello)
+        if name is None:
+            return None
+        enabled = [mechanism for mechanism in SCRAM_MECHANISMS if mechanism in self._mechanisms]
+        if name.db == EXTERNAL_DB:
+            return []
+        try:
+            user = yield from perform(FetchUser(name))
+        except UpstreamError:
+            user = None
+        if user is None:
+            return enabled
+        return [mechanism for mechanism in enabled if mechanism in user.credentials]
+
+    def logout(self, db: str, body: Document) -> Flow[dict[str, Any]]:
+        """Log out the user of database `db`; on another database nothing happens, as in mongod."""
+        check_fields("logout", body, {})
+        if self._user is not None and self._user.name.db == db:
+            yield from self.log_out("Logging out on user request")
+        return {}
+
+    def log_out(self, reason: str) -> Flow[None]:
+        """Forget who is logged in, and say so in the audit stream; nothing happens when nobody is."""
+        user, self._user = self._user, None
+        if user is None:
+            return
+        login_time = datetime.fromtimestamp(self._login_time, UTC)
+        param = {
+            "reason": reason,
+            "initialUsers": [{"user": user.name.user, "db": user.name.db}],
+            "updatedUsers": [],
+            "loginTime": login_time,
+        }
+        yield from perform(Emit(AuditEvent("logout", self._peer, (user.name,), user.roles, param)))
+
+    def refresh(self, fresh: User | None) -> Flow[User | None]:
+        """Take over what the directory says now about the logged-in user; the answer is who is logged in afterwards.
+
+        Logged out when the user was dropped (also when made again: its id is another), or when it has got a
+        restriction that this connection does not meet. Another user's record logs out too.
+        """
+        if self._user is None:
+            return None
+        if fresh is None or (fresh.name, fresh.user_id) != (self._user.name, self._user.user_id):
+            yield from self.log_out("User has been dropped")
+        elif not restrictions_met(fresh.restrictions, self._peer):
+            yield from self.log_out("Authentication restrictions are no longer met")
+        else:
+            self._user = fresh
+        return self._user
+
+    def _start(self, db: str, request: SaslStart) -> Flow[dict[str, Any]]:
+        self._attempt = None
+        name, mechanism = UserName("", db), request.mechanism
+        try:
+            conversation = self._conversation(db, request)
+        except CommandError as refusal:
+            yield from self._audit_refusal(name, mechanism, refusal)
+            raise
+        return (yield from self._advance(_Attempt(name, mechanism, conversation), request.payload))
+
+    def _conversation(self, db: str, request: SaslStart) -> ServerConversation:
+        mechanism = request.mechanism
+        if mechanism not in self._mechanisms:
+            raise _not_enabled(mechanism)
+        if db == EXTERNAL_DB:
+            raise CommandError(
+                ErrorCode.MECHANISM_UNAVAILABLE,
+                f"Unsupported mechanism '{mechanism}' on authentication database '{db}'",
+            )
+        return ScramServerConversation(
+            SCRAM_MECHANISMS[mechanism],
+            db,
+            self._decoy_key,
+            skip_empty_exchange=request.skip_empty_exchange(),
+        )
+
+    def _advance(self, attempt: _Attempt, payload: Payload) -> Flow[dict[str, Any]]:
+        """One message of the conversation: it goes on, ends in a login, or is over, refused and audited."""
+        conversation = attempt.conversation
+        try:
+            step = yield from conversation.step(payload.content)
+            attempt.name = conversation.name or attempt.name
+            if step.user is None:
+                self._attempt = attempt
+            else:
+                yield from self._log_in(step.user, attempt.mechanism)
+        except (AuthenticationFailure, UpstreamError, CommandError) as error:
+            refusal = _refusal(error)
+            yield from self._audit_refusal(conversation.name or attempt.name, attempt.mechanism, refusal)
+            raise refusal from None
+        return {
+            "conversationId": CONVERSATION_ID,
+            "done": step.user is not None,
+            "payload": payload.answer(step.answer),
+        }
+
+    def _log_in(self, user: User, mechanism: str) -> Flow[None]:
+        """The credential is proven: one identity per connection, then the restrictions, then the login."""
+        if self._user is not None and self._user.name != user.name:
+            raise _second_identity(self._user.name, user.name)
+        if not restrictions_met(user.restrictions, self._peer):
+            raise AuthenticationFailure("authentication restrictions are not met")
+        login_time = yield from perform(Now())
+        param = {"user": user.name.user, "db": user.name.db, "mechanism": mechanism}
+        yield from perform(Emit(AuditEvent("authenticate", self._peer, (user.name,), user.roles, param)))
+        # Last: were the event not taken, nobody would be logged in.
+        self._user, self._login_time = user, login_time
+
+    def _authenticate(self, db: str, request: Authenticate) -> Flow[dict[str, Any]]:
+        mechanism = request.mechanism
+        if not mechanism:
+            raise CommandError(ErrorCode.BAD_VALUE, "Auth mechanism not specified")
+        if mechanism in self._mechanisms:
+            refusal = CommandError(ErrorCode.BAD_VALUE, f"Unsupported mechanism: {mechanism}")
+        else:
+            refusal = _not_enabled(mechanism)
+        yield from self._audit_refusal(UserName(request.user, db), mechanism, refusal)
+        raise refusal
+
+    def _audit_refusal(self, name: UserName, mechanism: str, refusal: CommandError) -> Flow[None]:
+        """`users` and `roles` are of who was logged in before: a failed attempt does not log out."""
+        before = self._user
+        event = AuditEvent(
+            atype="authenticate",
+            peer=self._peer,
+            users=() if before is None else (before.name,),
+            roles=() if before is None else before.roles,
+            param={
+                "user": name.user,
+                "db": name.db,
+                "mechanism": mechanism,
+                "reason": refusal.reason or refusal.errmsg,
+            },
+            result=refusal.code,
+        )
+        yield from perform(Emit(event))
+
+
+def _database(body: Document) -> str:
+    db = body.string("db")
+    if not db:
+        raise CommandError(ErrorCode.BAD_VALUE, "a speculative attempt needs a database")
+    return db
+
+
+def _not_enabled(mechanism: str) -> CommandError:
+    return CommandError(
+        ErrorCode.MECHANISM_UNAVAILABLE,
+        f"Received authentication for mechanism {mechanism} which is not enabled",
+    )
+
+
+def _second_identity(first: UserName, second: UserName) -> CommandError:
+    """The texts are mongod's; "multiple databases" is, as there, said of users of the *same* database."""
+    if first.db == second.db:
+        return CommandError(
+            5626702,
+            f"Client has attempted to authenticate on multiple databases.Already authenticated as: {first}",
+        )
+    return CommandError(
+        5626701,
+        f"Each client connection may only be authenticated once. Previously authenticated as: {first}",
+    )
+
+
+def _refusal(error: AuthenticationFailure | UpstreamError | CommandError) -> CommandError:
+    """What the client is told: the same 18 for every failed credential. A directory that is away is not one."""
+    match error:
+        case CommandError():
+            return error
+        case AuthenticationFailure():
+            return CommandError(ErrorCode.AUTHENTICATION_FAILED, "Authentication failed.", reason=str(error))
+        case _:
+            return CommandError(
+                ErrorCode.HOST_UNREACHABLE, "the user directory does not answer", reason=str(error)
+            )

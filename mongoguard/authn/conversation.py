@@ -1,0 +1,39 @@
+"""What every mechanism's server side looks like to the SASL state machine.
+
+In: nothing. Out: the protocol of a conversation, its steps, and its one failure. Must not know any mechanism.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from mongoguard.effects import Flow
+from mongoguard.errors import GuardError
+from mongoguard.model.names import UserName
+from mongoguard.model.user import User
+
+__all__ = ["AuthenticationFailure", "ServerConversation", "Step"]
+
+
+class AuthenticationFailure(GuardError):
+    """The client did not prove who it is. The text is for the audit stream; the client is told nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The server's answer to one message. `user` is set when the conversation is over and the proof has held."""
+
+    answer: bytes
+    user: User | None = None
+
+
+class ServerConversation(Protocol):
+    """The server side of one login attempt."""
+
+    @property
+    def name(self) -> UserName | None:
+        """Who the client claims to be; None until it has said so."""
+
+    def step(self, payload: bytes) -> Flow[Step]:
+        """Take the client's next message. Raises `AuthenticationFailure`; the conversation is then over."""
