@@ -1,0 +1,1 @@
+"""The tests: unit and property tests without a server, integration tests against real ones, benchmarks."""

@@ -1,0 +1,1 @@
+"""Repeatable measurements; not run by the test command."""

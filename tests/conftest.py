@@ -1,0 +1,100 @@
+"""Fixtures that all tests share: real servers, started once a run and only when a test asks for one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.node_clients import NodeClients
+from tests.servers import Guard, Mongod, create_test_users, init_upstream
+
+ON_CI = bool(os.environ.get("MONGOGUARD_CI"))
+"""CI installs every server and client, so there nothing may be skipped."""
+
+# Examples differ from run to run on a developer's machine; CI runs the same ones every time, and prints how to repeat.
+settings.register_profile("ci", derandomize=True, print_blob=True, deadline=None)
+settings.register_profile("local", deadline=None)
+settings.load_profile("ci" if ON_CI else "local")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """On CI a skipped test is a failed one: what it needs is not installed."""
+    report = yield
+    if ON_CI and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI does not allow: {_reason(report)}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """As above, for a test file that skips itself as a whole."""
+    report = yield
+    if ON_CI and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI does not allow: {_reason(report)}"
+    return report
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    return report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+
+
+@pytest.fixture(scope="session")
+def mongods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mongod, Mongod]]:
+    """A standalone mongod and a replica set of one, booting side by side; ask for `standalone` or `replica_set`."""
+    directory = tmp_path_factory.mktemp("mongod")
+    servers = (Mongod(directory / "standalone"), Mongod(directory / "replica_set", replica_set="rs0"))
+    try:
+        yield servers[0].start(), servers[1].start()
+    finally:
+        for server in servers:
+            server.kill()  # its data is thrown away, so it need not write a checkpoint
+
+
+@pytest.fixture(scope="session")
+def standalone(mongods: tuple[Mongod, Mongod]) -> Mongod:
+    """A standalone mongod with access control; administrator root."""
+    return mongods[0].wait()
+
+
+@pytest.fixture(scope="session")
+def replica_set(mongods: tuple[Mongod, Mongod]) -> Mongod:
+    """A replica set of one member with access control; administrator root."""
+    return mongods[1].wait()
+
+
+def _guarded(mongod: Mongod, directory: Path) -> Iterator[Guard]:
+    create_test_users(mongod)
+    guard = Guard(directory, init_upstream(mongod))
+    try:
+        yield guard.start().wait()
+    finally:
+        guard.stop()  # in good order: its coverage is written at the end
+
+
+@pytest.fixture(scope="session")
+def guard_standalone(standalone: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
+    """mongoguard in front of `standalone`, which knows `servers.TEST_USERS`."""
+    yield from _guarded(standalone, tmp_path_factory.mktemp("guard_standalone"))
+
+
+@pytest.fixture(scope="session")
+def guard_replica_set(replica_set: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
+    """mongoguard in front of `replica_set`, which knows `servers.TEST_USERS`."""
+    yield from _guarded(replica_set, tmp_path_factory.mktemp("guard_replica_set"))
+
+
+@pytest.fixture
+def node_clients(tmp_path: Path) -> NodeClients:
+    """mongosh and Node scripts, with a home folder of their own."""
+    return NodeClients(tmp_path / "home")

@@ -1,0 +1,47 @@
+"""The benchmark measures what it says: its generator counts, and its table has a row for everything that it ran."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.benchmarks import compare
+from tests.benchmarks.loadgen import CannotMeasure, LoadGenerator
+from tests.missing import missing
+from tests.servers import Mongod
+
+
+@pytest.fixture
+def generator() -> Iterator[LoadGenerator]:
+    try:
+        ready = LoadGenerator()
+    except CannotMeasure as error:
+        missing("the load generator", str(error))
+    yield ready
+    ready.close()
+
+
+def test_two_names_for_one_server_are_compared(
+    standalone: Mongod, generator: LoadGenerator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    targets = [f"--target={name}={standalone.uri()}" for name in ("one", "other")]
+    assert compare.main(["--json", "--repeats", "1", "--seconds", "0.1", *targets]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [(row["workload"], row["connections"], row["target"]) for row in rows] == [
+        (workload, connections, target)
+        for workload in ("point", "thousand")
+        for connections in (1, 16)
+        for target in ("one", "other")
+    ]
+    assert all(0 < row["p50_us"] <= row["p95_us"] <= row["p99_us"] for row in rows)
+    assert [row["ratio"] for row in rows if row["target"] == "one"] == [1.0] * 4
+
+
+def test_a_read_that_is_refused_stops_the_measurement(
+    standalone: Mongod, generator: LoadGenerator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = f"--target=direct={standalone.uri(user=None)}"
+    assert compare.main(["--repeats", "1", "--seconds", "0.1", target]) == 1
+    assert "requires authentication" in capsys.readouterr().err
