@@ -56,5 +56,5 @@ def date_document(ts: float) -> dict[str, str]:
 
 
 def _address(address: Address | None, port: int) -> dict[str, Any]:
-    """What mongod prints: `{unix: "anonymous"}` for a client on a Unix socket; `Peer` doesn't know the socket's path."""
+    """As mongod prints it: `{unix: "anonymous"}` for a client on a Unix socket, whose path isn't known."""
     return {"unix": "anonymous"} if address is None else {"ip": str(address), "port": port}
