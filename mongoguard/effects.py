@@ -25,7 +25,6 @@ __all__ = [
     "RandomBytes",
     "Relay",
     "RelayedReply",
-    "UserDirectoryChanged",
     "perform",
 ]
 
@@ -89,12 +88,14 @@ class RelayedReply:
 class Relay(Effect[RelayedReply]):
     """Send an allowed command's message to the upstream and wait for its reply.
 
-    `server` is the address that must serve it (a cursor's), or None for the primary. Raises `UpstreamUnavailable`
-    when nothing was sent, `UpstreamConnectionLost` when the connection broke after that.
+    `server` is the address that must serve it (a cursor's), or None for the primary. `changes_users`: whatever comes
+    of it, users cached by the directory must not be used again. Raises `UpstreamUnavailable` when nothing was sent,
+    `UpstreamConnectionLost` when the connection broke after that.
     """
 
     message: bytes
     server: str | None = None
+    changes_users: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +108,3 @@ class AskUpstream(Effect["dict[str, Any]"]):
     db: str
     command: dict[str, Any]
 
-
-@dataclass(frozen=True, slots=True)
-class UserDirectoryChanged(Effect[None]):
-    """A user-management command ran: cached users must not be used again (None: any of them)."""
-
-    name: UserName | None = None

@@ -72,7 +72,9 @@ def _snappy_decompress(data: bytes, size: int) -> bytes:
 
 def _zstd_decompress(data: bytes, size: int) -> bytes:
     # The window is allocated before the first byte comes out, so its size is bounded.
-    decompressor = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _MAX_WINDOW_LOG})
+    decompressor = zstd.ZstdDecompressor(
+        options={zstd.DecompressionParameter.window_log_max: _MAX_WINDOW_LOG}
+    )
     out = bytes(decompressor.decompress(data, size + 1))
     if not decompressor.eof or decompressor.unused_data:
         raise ProtocolError("a zstd frame does not end where its message ends")
@@ -91,9 +93,7 @@ def _table() -> dict[int, Compressor]:
     if snappy is not None:
         table[1] = Compressor(1, "snappy", lambda data: bytes(snappy.compress(data)), _snappy_decompress)
     if zstd is not None:
-        table[3] = Compressor(
-            3, "zstd", lambda data: bytes(zstd.compress(data)), _zstd_decompress
-        )
+        table[3] = Compressor(3, "zstd", lambda data: bytes(zstd.compress(data)), _zstd_decompress)
     return table
 
 

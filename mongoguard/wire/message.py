@@ -118,8 +118,8 @@ def request_id_of(data: bytes) -> int:
 def parse_message(data: bytes) -> OpMsg | OpQuery:
     """Parse one framed message of a client.
 
-    Raises `ProtocolError` for what ends the connection (other opcodes, unknown required flags, a wrong checksum,
-    sections that do not fit), `CommandError` for what is answered.
+    Raises `ProtocolError` for what ends the connection (other opcodes, unknown required flags, a wrong checksum),
+    `CommandError` for what is answered.
     """
     op_code = _int32.unpack_from(data, 12)[0]
     if op_code == OpCode.MSG:
@@ -198,6 +198,8 @@ def _sections(data: bytes, end: int) -> tuple[Document, dict[str, list[tuple[int
             if name in sequences:
                 raise CommandError(40431, f"Duplicate document sequence: {name}")
             sequences[name] = spans
+        elif kind == 2:
+            raise CommandError(ErrorCode.UNAUTHORIZED, "Unsupported Security Token provided")
         else:
             raise CommandError(40432, f"Unknown section kind {kind}")
     if body is None:
@@ -211,24 +213,24 @@ def _sections(data: bytes, end: int) -> tuple[Document, dict[str, list[tuple[int
 def _sequence(data: bytes, start: int, limit: int) -> tuple[str, list[tuple[int, int]], int]:
     """One kind-1 section: its identifier, the spans of its documents, and where it ends."""
     if limit - start < 5:
-        raise ProtocolError("a document sequence is too short")
+        raise CommandError(ErrorCode.OVERFLOW, "a document sequence is too short")
     end = start + _int32.unpack_from(data, start)[0]
     nul = data.find(0, start + 4, min(end, limit))
     if end > limit or end < start + 5 or nul < 0:
-        raise ProtocolError("a document sequence does not fit its message")
+        raise CommandError(ErrorCode.OVERFLOW, "a document sequence does not fit its message")
     try:
         name = data[start + 4 : nul].decode()
     except UnicodeDecodeError:
-        raise ProtocolError("a document sequence's identifier is not UTF-8") from None
+        raise CommandError(ErrorCode.INVALID_BSON, "a document sequence's identifier is not UTF-8") from None
     spans: list[tuple[int, int]] = []
     position = nul + 1
     unpack = _int32.unpack_from
     while position < end:
         if end - position < 5:
-            raise ProtocolError("a document sequence ends inside a document")
+            raise CommandError(ErrorCode.INVALID_BSON, "a document sequence ends inside a document")
         following = position + unpack(data, position)[0]
         if following < position + 5 or following > end or data[following - 1]:
-            raise ProtocolError("a document in a sequence has a bad length")
+            raise CommandError(ErrorCode.INVALID_BSON, "a document in a sequence has a bad length")
         spans.append((position, following))
         position = following
     return name, spans, end

@@ -1,0 +1,351 @@
+"""ClientSession: the page a request travels down.
+
+    bytes -> message -> command -> required privileges -> decision -> relay -> reply
+
+In: one framed message of a client. Out: the reply's bytes (None when the client wants none), and effects asked of the
+shell on the way. Must not know sockets, clocks or configuration files.
+
+The theorem (tests/property/test_theorem.py): for no input does `handle` ask for a `Relay` before an allowing decision.
+"""
+
+from __future__ import annotations
+
+from mongoguard.authn.authentication_session import AuthenticationSession
+from mongoguard.authz.authorization_session import AuthorizationSession, Decision
+from mongoguard.command.catalog import find_row
+from mongoguard.command.command import Command
+from mongoguard.command.generic import check_generic_arguments, generic_requirement
+from mongoguard.command.printing import not_authorized
+from mongoguard.command.spec import Asker, CommandRow, Handling
+from mongoguard.effects import Emit, FetchUser, Flow, Relay, RelayedReply, perform
+from mongoguard.errors import CommandError, ErrorCode, ProtocolError, UpstreamError, UpstreamUnavailable
+from mongoguard.model.names import RoleName, UserName
+from mongoguard.model.privilege import NOTHING, AllOf, Requirement
+from mongoguard.model.restriction import Peer
+from mongoguard.model.user import User
+from mongoguard.observe.access_messages import auth_check
+from mongoguard.observe.user_management_messages import USER_MANAGEMENT_COMMANDS, user_management
+from mongoguard.proxy import cursor_commands, narrowing, op_query
+from mongoguard.proxy.cursors import CursorEntry, CursorTable
+from mongoguard.proxy.deployment import DeploymentView
+from mongoguard.proxy.identity import Identity
+from mongoguard.proxy.local_commands import LOCAL_COMMANDS, NEVER_COMPRESSED
+from mongoguard.proxy.reading import read_command
+from mongoguard.proxy.relaying import Narrowing, message_for_upstream, session_id
+from mongoguard.proxy.replies import cursor_in_reply, error_body, error_code_in_reply, ok_body
+from mongoguard.proxy.settings import SessionSettings
+from mongoguard.wire.document import Document
+from mongoguard.wire.message import (
+    MessageFlag,
+    OpCode,
+    OpMsg,
+    OpQuery,
+    encode_op_msg,
+    parse_message,
+    request_id_of,
+)
+
+__all__ = ["ClientSession"]
+
+ALLOWED_TO_ALL = Decision(allowed=True)
+"""The decision for commands that need no login, and for everything when authorization is disabled."""
+
+
+_OP_MSG = OpCode.MSG.to_bytes(4, "little")
+_OP_GET_MORE = OpCode.GET_MORE.to_bytes(4, "little")
+
+
+class RefusedError(CommandError):
+    """A refusal that carries the decision it was made from, for the audit event."""
+
+    def __init__(self, error: CommandError, decision: Decision, reason: str = "") -> None:
+        """Word it as `error`; `reason` is for the audit stream only."""
+        super().__init__(error.code, error.errmsg, reason=reason, err_info=error.err_info)
+        self.decision = decision
+
+
+class ClientSession:
+    """One client connection's conversation, from its first message to its last.
+
+    The shell calls `handle` for each message, one at a time, and `invalidate` whenever the user directory changed.
+    """
+
+    def __init__(
+        self,
+        peer: Peer,
+        connection_id: int,
+        authentication: AuthenticationSession,
+        deployment: DeploymentView,
+        cursors: CursorTable,
+        settings: SessionSettings,
+    ) -> None:
+        """Start with nobody logged in."""
+        self.peer = peer
+        self.connection_id = connection_id
+        self.authentication = authentication
+        self.deployment = deployment
+        self.cursors = cursors
+        self.settings = settings
+        self.has_client_metadata = False
+        self._user: User | None = None
+        self._asker = Asker()
+        self.authorization = AuthorizationSession(None)
+        self._identity = Identity(None, deployment.current.impersonation)
+        self._stale = False
+        self._next_request_id = 1
+
+    # ---- what the shell asks ----------------------------------------------------------------------------------------
+
+    @property
+    def max_message_bytes(self) -> int:
+        """The longest message to read next: small until somebody has logged in."""
+        if self.authentication.user is None and self.settings.authorization_enabled:
+            return self.settings.max_unauthenticated_bytes
+        return self.settings.max_message_bytes
+
+    @property
+    def user(self) -> User | None:
+        """Who is logged in."""
+        return self.authentication.user
+
+    def invalidate(self) -> None:
+        """The directory changed: before the next command, ask it again who this user is."""
+        self._stale = True
+
+    # ---- the page ---------------------------------------------------------------------------------------------------
+
+    def handle(self, data: bytes, compressed: bool = False) -> Flow[bytes | None]:
+        """Answer one message.
+
+        Raises `ProtocolError` where mongod closes the connection, `UpstreamConnectionLost` when the upstream went away
+        in mid-command: the shell then closes this connection too.
+        """
+        request_id = request_id_of(data)
+        try:
+            message = parse_message(data)
+        except CommandError as error:
+            return self._refusal_of_unparsed(data, request_id, error)
+        except ProtocolError:
+            if data[12:16] == _OP_GET_MORE:
+                return op_query.get_more_reply(self.request_id(), request_id)
+            raise
+        if isinstance(message, OpQuery):
+            return (yield from op_query.answer(self, message))
+        try:
+            reply = yield from self._answer(message, compressed)
+        except CommandError as error:
+            reply = self._reply(request_id, error_body(error))
+        return None if message.more_to_come else reply
+
+    def _answer(self, message: OpMsg, compressed: bool) -> Flow[bytes]:
+        command = read_command(message)
+        row = find_row(command.name)
+        if row is None:
+            raise CommandError(ErrorCode.COMMAND_NOT_FOUND, f"no such command: '{command.name}'")
+        if compressed and row.name in NEVER_COMPRESSED:
+            raise ProtocolError(f"{row.name} must not be compressed")
+        try:
+            yield from self.admit(row, command)
+            if row.handling is Handling.LOCAL or (row.name == "ping" and self.user is None):
+                fields = yield from LOCAL_COMMANDS[row.name](self, command)
+                return self._reply(message.request_id, ok_body(fields))
+            requirement = self._requirement(row, command)
+            self._decide(row, command, requirement)
+            if self.settings.audit_authorization_success:
+                yield from self._audit(row, command, 0)
+            return (yield from self._carry_out(message, row, command, requirement))
+        except CommandError as error:
+            if error.code == ErrorCode.UNAUTHORIZED:
+                yield from self._audit(row, command, error.code, error)
+            raise
+
+    def admit(self, row: CommandRow, command: Command) -> Flow[None]:
+        """The checks before any privilege: generic arguments, the admin database, a login that still holds."""
+        check_generic_arguments(command)
+        if row.admin_only and command.db != "admin":
+            raise CommandError(
+                ErrorCode.UNAUTHORIZED, f"{row.name} may only be run against the admin database."
+            )
+        if self._stale:
+            yield from self._refresh()
+        if row.requires_auth and self.user is None and self.settings.authorization_enabled:
+            raise CommandError(ErrorCode.UNAUTHORIZED, f"command {row.name} requires authentication")
+        if self._user is not self.user:
+            self._become(self.user)
+
+    # ---- deciding ---------------------------------------------------------------------------------------------------
+
+    def _requirement(self, row: CommandRow, command: Command) -> Requirement:
+        own = row.requires(command, self._asker)
+        generic = generic_requirement(command, self._asker)
+        return own if generic is NOTHING else AllOf((generic, own))
+
+    def _decide(self, row: CommandRow, command: Command, requirement: Requirement) -> None:
+        """Return if the command is allowed; raise its refusal otherwise."""
+        if row.handling is Handling.REFUSED:
+            raise RefusedError(not_authorized(command), ALLOWED_TO_ALL, row.refusal)
+        if row.changes_users and not self.settings.relays_user_management:
+            raise CommandError(
+                ErrorCode.COMMAND_NOT_SUPPORTED,
+                f"{row.name} is not available: users and roles are read from a file (security.userDirectory: file)",
+            )
+        if not self.settings.authorization_enabled or not row.requires_auth:
+            return
+        decision = self.authorization.authorize(requirement)
+        if not decision.allowed:
+            raise RefusedError(self._explained(not_authorized(command), decision), decision)
+
+    def _explained(self, error: CommandError, decision: Decision) -> CommandError:
+        if self.settings.explain_denials:
+            error.err_info = {"missing": [p.to_document() for p in decision.missing]}
+            if decision.excess:
+                error.err_info["excess"] = [p.to_document() for p in decision.excess]
+        return error
+
+    def _audit(
+        self, row: CommandRow, command: Command, result: int, error: CommandError | None = None
+    ) -> Flow[None]:
+        decision = error.decision if isinstance(error, RefusedError) else ALLOWED_TO_ALL
+        users, roles = self._who()
+        event = auth_check(
+            self.peer,
+            users,
+            roles,
+            row.name,
+            f"{command.db}.{command.target}" if command.target else command.db,
+            body=command.body,
+            result=result,
+            missing=decision.missing,
+            reason="" if error is None else error.reason,
+            max_bytes=self.settings.audit_parameter_bytes,
+        )
+        yield from perform(Emit(event))
+
+    # ---- relaying ---------------------------------------------------------------------------------------------------
+
+    def _carry_out(
+        self, message: OpMsg, row: CommandRow, command: Command, requirement: Requirement
+    ) -> Flow[bytes]:
+        if row.name == "getMore":
+            return (yield from cursor_commands.get_more(self, message, command))
+        if row.name == "killCursors":
+            return (yield from cursor_commands.kill_cursors(self, message, command))
+        narrowed = narrowing.narrow(command, row.name, self._identity)
+        reply = yield from self.relay(message, narrowed, changes_users=row.changes_users)
+        if row.changes_users:
+            yield from self._audit_user_management(row, command, reply.message)
+        if row.opens_cursor:
+            return self._remember_cursor(reply, row, command, requirement)
+        if row.name == "listDatabases" and narrowing.filters_database_list(command, self.authorization):
+            return narrowing.filter_database_list(reply.message, self.authorization)
+        return reply.message
+
+    def relay(
+        self,
+        message: OpMsg,
+        narrowed: Narrowing | None = None,
+        *,
+        server: str | None = None,
+        changes_users: bool = False,
+    ) -> Flow[RelayedReply]:
+        """Send an allowed message upstream. Raises `CommandError` 6, retryable, when there is no upstream."""
+        data = message_for_upstream(message, self._identity, narrowed)
+        try:
+            return (yield from perform(Relay(data, server, changes_users)))
+        except UpstreamUnavailable as error:
+            raise CommandError(
+                ErrorCode.HOST_UNREACHABLE,
+                f"mongoguard cannot reach the upstream: {error}",
+                labels=_retry_labels(message.body),
+            ) from error
+
+    def _remember_cursor(
+        self, reply: RelayedReply, row: CommandRow, command: Command, requirement: Requirement
+    ) -> bytes:
+        opened = cursor_in_reply(reply.message)
+        if opened is None:
+            return reply.message
+        only_authorized = row.name == "listCollections" and narrowing.shows_only_authorized_collections(
+            command, self.authorization
+        )
+        if opened.cursor_id:
+            self.cursors.add(
+                CursorEntry(
+                    opened.cursor_id,
+                    None if self.user is None else self.user.name,
+                    opened.namespace,
+                    session_id(command.body),
+                    reply.server,
+                    requirement,
+                    only_authorized,
+                )
+            )
+        if only_authorized:
+            return narrowing.keep_authorized_collections(reply.message, command.db, self.authorization)
+        return reply.message
+
+    def _audit_user_management(self, row: CommandRow, command: Command, reply: bytes) -> Flow[None]:
+        if row.name not in USER_MANAGEMENT_COMMANDS:
+            return
+        users, roles = self._who()
+        result = error_code_in_reply(reply)
+        event = user_management(
+            self.peer, users, roles, row.name, command.db, body=command.body, result=result
+        )
+        yield from perform(Emit(event))
+
+    # ---- who ---------------------------------------------------------------------------------------------------------
+
+    def _become(self, user: User | None) -> None:
+        """Take over what a login, a logout or a change in the directory made of the connection's user."""
+        self._user = user
+        self.authorization = AuthorizationSession(user)
+        self._identity = Identity(user, self.deployment.current.impersonation)
+        self._asker = (
+            Asker()
+            if user is None
+            else Asker(user.name, frozenset((role.role, role.db) for role in user.roles))
+        )
+
+    def _who(self) -> tuple[tuple[UserName, ...], tuple[RoleName, ...]]:
+        """Users and roles as audit messages list them."""
+        user = self.user
+        return ((), ()) if user is None else ((user.name,), user.inherited_roles or user.roles)
+
+    def _refresh(self) -> Flow[None]:
+        """Ask the directory again who this user is; it may log the connection out."""
+        user = self.user
+        self._stale = False  # before the question: a change during it must not be lost
+        if user is None:
+            return
+        try:
+            fresh = yield from perform(FetchUser(user.name))
+        except UpstreamError as error:
+            self._stale = True
+            raise CommandError(
+                ErrorCode.HOST_UNREACHABLE, "mongoguard cannot reach the user directory", reason=str(error)
+            ) from error
+        yield from self.authentication.refresh(fresh)
+
+    # ---- replying ----------------------------------------------------------------------------------------------------
+
+    def request_id(self) -> int:
+        """The id of the next message that mongoguard itself writes."""
+        self._next_request_id = self._next_request_id % 0x7FFFFFFF + 1
+        return self._next_request_id
+
+    def _reply(self, response_to: int, body: bytes) -> bytes:
+        return encode_op_msg(self.request_id(), response_to, body)
+
+    def _refusal_of_unparsed(self, data: bytes, request_id: int, error: CommandError) -> bytes | None:
+        """mongod answers a well-framed message with a bad body, unless its flags say that nobody listens."""
+        if data[12:16] == _OP_MSG and data[16] & MessageFlag.MORE_TO_COME:
+            return None
+        return self._reply(request_id, error_body(error))
+
+
+def _retry_labels(body: Document) -> tuple[str, ...]:
+    """The error labels that a server of this age puts on a retryable error, so that drivers retry."""
+    if body.boolean("autocommit") is False:
+        return ("TransientTransactionError",)
+    return ("RetryableWriteError",) if "txnNumber" in body.fields else ()

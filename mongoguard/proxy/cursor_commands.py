@@ -1,0 +1,134 @@
+"""getMore and killCursors: only for those whom mongod would let.
+
+In: a command that names cursors, and the session that sent it. Out: the reply. Must not know sockets.
+Source: measured on mongod 6.0.5. A cursor that the table does not know is not known to the client either: it is never
+relayed, because upstream it might be anybody's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bson import Int64
+
+from mongoguard.command.command import Command
+from mongoguard.command.printing import not_authorized
+from mongoguard.effects import Flow
+from mongoguard.errors import CommandError, ErrorCode
+from mongoguard.model.action_type import ActionType
+from mongoguard.model.names import Namespace
+from mongoguard.model.privilege import AnyOf, Privilege
+from mongoguard.model.resource_pattern import CLUSTER, ResourcePattern
+from mongoguard.proxy.cursors import CursorEntry
+from mongoguard.proxy.narrowing import keep_authorized_collections
+from mongoguard.proxy.relaying import Narrowing, session_id
+from mongoguard.proxy.replies import cursor_in_reply, error_code_in_reply, ok_body, parse_reply
+from mongoguard.wire.document import ARRAY, INT64, STRING, Document, encode_element
+from mongoguard.wire.message import OpMsg, encode_op_msg
+
+if TYPE_CHECKING:
+    from mongoguard.proxy.client_session import ClientSession
+
+__all__ = ["get_more", "kill_cursors"]
+
+_KILL_ANY_CURSOR = frozenset({ActionType.KILL_ANY_CURSOR})
+
+
+def get_more(session: ClientSession, message: OpMsg, command: Command) -> Flow[bytes]:
+    """Relay a getMore of the cursor's owner to the server that holds it."""
+    body = command.body
+    _expect(body, "getMore", "getMore", INT64, "long")
+    _expect(body, "getMore", "collection", STRING, "string")
+    cursor_id = int(body.number("getMore") or 0)
+    collection = body.string("collection") or ""
+    if not collection:
+        raise CommandError(ErrorCode.INVALID_NAMESPACE, "Collection names cannot be empty")
+    entry = session.cursors.find(cursor_id)
+    if entry is None:
+        raise CommandError(ErrorCode.CURSOR_NOT_FOUND, f"cursor id {cursor_id} not found")
+    user = None if session.user is None else session.user.name
+    entry.check_get_more(user, Namespace(command.db, collection), session_id(body))
+    if (
+        session.settings.authorization_enabled
+        and not session.authorization.authorize(entry.requirement).allowed
+    ):
+        raise CommandError(ErrorCode.UNAUTHORIZED, f"not authorized for getMore with cursor id {cursor_id}")
+    reply = (yield from session.relay(message, server=entry.server)).message
+    opened = cursor_in_reply(reply)
+    if opened is None:
+        if error_code_in_reply(reply) == ErrorCode.CURSOR_NOT_FOUND:
+            session.cursors.remove(cursor_id)
+        return reply
+    if opened.cursor_id == 0:
+        session.cursors.remove(cursor_id)
+    if entry.only_authorized:
+        return keep_authorized_collections(reply, command.db, session.authorization)
+    return reply
+
+
+def kill_cursors(session: ClientSession, message: OpMsg, command: Command) -> Flow[bytes]:
+    """Relay the ids that the table knows, to the servers that hold them; the others are not found."""
+    body = command.body
+    _expect(body, "killCursors", "killCursors", STRING, "string")
+    ids = _cursor_ids(body)
+    entries = {cursor_id: session.cursors.find(cursor_id) for cursor_id in ids}
+    for entry in entries.values():
+        if entry is not None and not _may_kill(session, entry):
+            raise not_authorized(command)
+    servers = sorted({entry.server for entry in entries.values() if entry is not None})
+    outcome: dict[str, Any] = {
+        "cursorsKilled": [],
+        "cursorsNotFound": [],
+        "cursorsAlive": [],
+        "cursorsUnknown": [],
+    }
+    outcome["cursorsNotFound"] = [Int64(i) for i, entry in entries.items() if entry is None]
+    for server in servers:
+        own = [Int64(i) for i, entry in entries.items() if entry is not None and entry.server == server]
+        field = body.fields["cursors"]
+        narrowed = Narrowing(splices=((field.start, field.end, encode_element("cursors", own)),))
+        reply = (yield from session.relay(message, narrowed, server=server)).message
+        if error_code_in_reply(reply):
+            return reply
+        _add_outcome(outcome, reply)
+    for cursor_id in outcome["cursorsKilled"]:
+        session.cursors.remove(int(cursor_id))
+    return encode_op_msg(session.request_id(), message.request_id, ok_body(outcome))
+
+
+def _may_kill(session: ClientSession, entry: CursorEntry) -> bool:
+    if not session.settings.authorization_enabled or (
+        session.user is not None and session.user.name == entry.owner
+    ):
+        return True
+    # The cursor's own namespace, not the one that the command names: a client names what it likes.
+    namespace = ResourcePattern.for_exact_namespace(*Namespace.parse(entry.namespace))
+    return session.authorization.authorize(
+        AnyOf((Privilege(CLUSTER, _KILL_ANY_CURSOR), Privilege(namespace, _KILL_ANY_CURSOR)))
+    ).allowed
+
+
+def _add_outcome(outcome: dict[str, Any], reply: bytes) -> None:
+    body = parse_reply(reply).body
+    for name in outcome:
+        outcome[name] += body.value(name) or []
+
+
+def _cursor_ids(body: Document) -> list[int]:
+    _expect(body, "killCursors", "cursors", ARRAY, "array")
+    array = body.array("cursors")
+    assert array is not None  # its type was checked
+    for index in array:
+        _expect(array, "killCursors.cursors", index, INT64, "long")
+    return [int(array.number(index) or 0) for index in array]
+
+
+def _expect(document: Document, path: str, name: str, kind: int, kind_name: str) -> None:
+    if name not in document:
+        raise CommandError(40414, f"BSON field '{path}.{name}' is missing but a required field")
+    if document.type_of(name) != kind:
+        raise CommandError(
+            ErrorCode.TYPE_MISMATCH,
+            f"BSON field '{path}.{name}' is the wrong type '{document.type_name(name)}', "
+            f"expected type '{kind_name}'",
+        )

@@ -1,0 +1,55 @@
+"""Identity: the bytes that tell the upstream which user a relayed command is for.
+
+In: a user (or nobody) and how the upstream takes impersonation. Out: ready-made BSON elements. Must not know commands.
+Source: measured on mongod 6.0.5: a session belongs to (lsid.id, SHA-256 of "user@db"); `$audit` names the real user in
+currentOp, profiler and logs. Both need the action `impersonate`, which the service user holds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from mongoguard.model.names import UserName
+from mongoguard.model.user import User
+from mongoguard.proxy.deployment import Impersonation
+from mongoguard.wire.document import encode_element
+
+__all__ = ["Identity", "session_digest"]
+
+_SESSION_ID_BYTES = 16
+
+
+def session_digest(name: UserName | None) -> bytes:
+    """`lsid.uid` of that user's sessions; nobody's is the digest of nothing, as in mongod."""
+    return hashlib.sha256(str(name).encode() if name is not None else b"").digest()
+
+
+class Identity:
+    """What is spliced into every relayed command of one user."""
+
+    __slots__ = ("audit_element", "digest", "impersonates", "name", "uid_element")
+
+    def __init__(self, user: User | None, impersonation: Impersonation) -> None:
+        """Encode once; the session keeps it until the user changes."""
+        self.name = None if user is None else user.name
+        self.digest = session_digest(self.name)
+        self.impersonates = impersonation is not Impersonation.NONE
+        self.uid_element = encode_element("uid", self.digest)
+        self.audit_element = _audit_element(user, impersonation)
+
+    def own_session_id(self, session_id: bytes) -> bytes:
+        """A session id that is this user's alone, for an upstream that refuses `lsid.uid`.
+
+        The same client id always becomes the same upstream id, and no two users can meet in one: 16 bytes of
+        SHA-256 over the user's digest and the id, so a client cannot aim at another user's.
+        """
+        return hashlib.sha256(self.digest + session_id).digest()[:_SESSION_ID_BYTES]
+
+
+def _audit_element(user: User | None, impersonation: Impersonation) -> bytes:
+    if user is None or impersonation is Impersonation.NONE:
+        return b""
+    name = {"user": user.name.user, "db": user.name.db}
+    users: object = [name] if impersonation is Impersonation.USERS else name
+    roles = [{"role": r.role, "db": r.db} for r in user.inherited_roles or user.roles]
+    return encode_element("$audit", {str(impersonation): users, "$impersonatedRoles": roles})

@@ -1,0 +1,192 @@
+"""Commands answered here, never relayed: the handshake, login, and what would name the service user or the upstream.
+
+In: a command and the session that sent it. Out: the fields of a successful reply (without ok), or `CommandError`. Must
+not know sockets.
+Source: the "MongoDB Handshake" and "Authentication" specifications; replies measured on mongod 6.0.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from bson import Binary
+
+from mongoguard.command.command import Command
+from mongoguard.effects import Flow, Now, RandomBytes, perform
+from mongoguard.errors import CommandError, ErrorCode
+from mongoguard.model.privilege import Privilege
+from mongoguard.proxy.deployment import PresentAs
+from mongoguard.wire.document import DOCUMENT, Document
+
+if TYPE_CHECKING:
+    from mongoguard.proxy.client_session import ClientSession
+
+__all__ = ["LOCAL_COMMANDS", "NEVER_COMPRESSED", "LocalCommand"]
+
+LocalCommand = Callable[["ClientSession", Command], "Flow[dict[str, Any]]"]
+
+NEVER_COMPRESSED = frozenset({"hello", "isMaster", "saslStart", "saslContinue", "authenticate"})
+"""The specification forbids to compress these: the length of what is compressed beside a secret tells about it."""
+
+_SESSION_TIMEOUT_MINUTES = 30
+"""logicalSessionTimeoutMinutes of a server that does not say (the default of every server)."""
+
+
+def _hello(session: ClientSession, command: Command) -> Flow[dict[str, Any]]:
+    """hello, isMaster, ismaster. Unknown fields are ignored: drivers add some every year."""
+    body = command.body
+    _check_client_metadata(session, body)
+    deployment = session.deployment.current
+    reply: dict[str, Any] = {}
+    if body.truthy("helloOk"):
+        reply["helloOk"] = True
+    reply["isWritablePrimary" if command.name == "hello" else "ismaster"] = True
+    if deployment.present_as is PresentAs.MONGOS:
+        reply["msg"] = "isdbgrid"
+    now = yield from perform(Now())
+    reply |= {
+        "maxBsonObjectSize": deployment.hello.get("maxBsonObjectSize", 16 * 1024 * 1024),
+        "maxMessageSizeBytes": deployment.hello.get("maxMessageSizeBytes", 48_000_000),
+        "maxWriteBatchSize": deployment.hello.get("maxWriteBatchSize", 100_000),
+        "localTime": datetime.fromtimestamp(now, UTC),
+        "logicalSessionTimeoutMinutes": _session_timeout(session),
+        "connectionId": session.connection_id,
+        "minWireVersion": deployment.min_wire_version,
+        "maxWireVersion": deployment.max_wire_version,
+        "readOnly": False,
+    }
+    reply |= _negotiated_compression(session, body)
+    reply |= yield from _login_fields(session, body)
+    return reply
+
+
+def _session_timeout(session: ClientSession) -> int:
+    timeout = session.deployment.current.hello.get("logicalSessionTimeoutMinutes")
+    return _SESSION_TIMEOUT_MINUTES if timeout is None else int(timeout)
+
+
+def _check_client_metadata(session: ClientSession, body: Document) -> None:
+    if "client" not in body:
+        return
+    if body.type_of("client") != DOCUMENT:
+        raise CommandError(
+            ErrorCode.TYPE_MISMATCH,
+            f"The client metadata document must be a document, not {body.type_name('client')}",
+        )
+    if session.has_client_metadata:
+        raise CommandError(
+            ErrorCode.CLIENT_METADATA_CANNOT_BE_MUTATED,
+            "The client metadata document may only be sent in the first hello",
+        )
+    session.has_client_metadata = True
+
+
+def _negotiated_compression(session: ClientSession, body: Document) -> dict[str, Any]:
+    wanted = body.strings("compression") or []
+    agreed = [name for name in wanted if name in session.settings.compressors]
+    return {"compression": agreed} if agreed else {}
+
+
+def _login_fields(session: ClientSession, body: Document) -> Flow[dict[str, Any]]:
+    fields: dict[str, Any] = {}
+    mechanisms = yield from session.authentication.sasl_supported_mechs(body)
+    if mechanisms is not None:
+        fields["saslSupportedMechs"] = mechanisms
+    answer = yield from session.authentication.speculative(body)
+    if answer is not None:
+        fields["speculativeAuthenticate"] = answer
+    return fields
+
+
+def _sasl_start(session: ClientSession, command: Command) -> Flow[dict[str, Any]]:
+    return (yield from session.authentication.sasl_start(command.db, command.body))
+
+
+def _sasl_continue(session: ClientSession, command: Command) -> Flow[dict[str, Any]]:
+    return (yield from session.authentication.sasl_continue(command.db, command.body))
+
+
+def _authenticate(session: ClientSession, command: Command) -> Flow[dict[str, Any]]:
+    return (yield from session.authentication.authenticate(command.db, command.body))
+
+
+def _logout(session: ClientSession, command: Command) -> Flow[dict[str, Any]]:
+    return (yield from session.authentication.logout(command.db, command.body))
+
+
+def _connection_status(session: ClientSession, command: Command) -> Flow[dict[str, Any]]:
+    yield from ()
+    user = session.authentication.user
+    info: dict[str, Any] = {
+        "authenticatedUsers": [] if user is None else [{"user": user.name.user, "db": user.name.db}],
+        "authenticatedUserRoles": []
+        if user is None
+        else [{"role": r.role, "db": r.db} for r in user.inherited_roles or user.roles],
+    }
+    if command.body.truthy("showPrivileges"):
+        privileges = {} if user is None else user.privileges
+        info["authenticatedUserPrivileges"] = [
+            Privilege(resource, actions).to_document() for resource, actions in privileges.items()
+        ]
+    return {"authInfo": info}
+
+
+def _whats_my_uri(session: ClientSession, _command: Command) -> Flow[dict[str, Any]]:
+    yield from ()
+    peer = session.peer
+    return {
+        "you": f"{peer.client}:{peer.client_port}" if peer.client is not None else "anonymous unix socket"
+    }
+
+
+def _build_info(session: ClientSession, _command: Command) -> Flow[dict[str, Any]]:
+    yield from ()
+    return {k: v for k, v in session.deployment.current.build_info.items() if k != "ok" and k[:1] != "$"}
+
+
+def _ping(_session: ClientSession, _command: Command) -> Flow[dict[str, Any]]:
+    """Only before login: strangers do not reach the upstream. Afterwards it is relayed."""
+    yield from ()
+    return {}
+
+
+def _start_session(session: ClientSession, _command: Command) -> Flow[dict[str, Any]]:
+    random = bytearray((yield from perform(RandomBytes(16))))
+    random[6] = random[6] & 0x0F | 0x40  # RFC 9562: version 4, variant 10
+    random[8] = random[8] & 0x3F | 0x80
+    return {"id": {"id": Binary(bytes(random), 4)}, "timeoutMinutes": _session_timeout(session)}
+
+
+def _get_nonce(_session: ClientSession, _command: Command) -> Flow[dict[str, Any]]:
+    return {"nonce": (yield from perform(RandomBytes(8))).hex()}
+
+
+def _get_last_error(_session: ClientSession, _command: Command) -> Flow[dict[str, Any]]:
+    yield from ()
+    raise CommandError(5739000, "getLastError command is not supported")
+
+
+def _is_self(session: ClientSession, _command: Command) -> Flow[dict[str, Any]]:
+    yield from ()
+    return {"id": session.deployment.current.instance_id}
+
+
+LOCAL_COMMANDS: Mapping[str, LocalCommand] = {
+    "_isSelf": _is_self,
+    "authenticate": _authenticate,
+    "buildInfo": _build_info,
+    "connectionStatus": _connection_status,
+    "getLastError": _get_last_error,
+    "getnonce": _get_nonce,
+    "hello": _hello,
+    "isMaster": _hello,
+    "logout": _logout,
+    "ping": _ping,
+    "saslContinue": _sasl_continue,
+    "saslStart": _sasl_start,
+    "startSession": _start_session,
+    "whatsmyuri": _whats_my_uri,
+}
+"""Canonical name -> its answer."""

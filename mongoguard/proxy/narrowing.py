@@ -1,0 +1,209 @@
+"""Narrowing: commands whose answer depends on who asks.
+
+mongod shows a user its own operations, sessions, databases and collections only. Upstream everybody is the service
+user, so what mongod would narrow by user is narrowed here: before, by a splice that makes the command ask for the real
+user's things, or after, by a filter over the reply.
+
+In: an allowed command and its user's session. Out: a `Narrowing` for the request, or a filtered reply. Must not know
+sockets. A command that should be narrowed and cannot be is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bson import Int64
+
+from mongoguard.authz.authorization_session import AuthorizationSession
+from mongoguard.command.command import Command
+from mongoguard.errors import CommandError, ErrorCode
+from mongoguard.model.action_type import ActionType
+from mongoguard.model.privilege import Privilege
+from mongoguard.model.resource_pattern import CLUSTER, ResourcePattern
+from mongoguard.proxy.identity import Identity
+from mongoguard.proxy.relaying import Narrowing, array_element, sessions_for_upstream
+from mongoguard.proxy.replies import parse_reply
+from mongoguard.wire.document import Document, encode, encode_element
+from mongoguard.wire.message import encode_op_msg, request_id_of
+
+__all__ = [
+    "filter_database_list",
+    "filters_database_list",
+    "keep_authorized_collections",
+    "narrow",
+    "shows_only_authorized_collections",
+]
+
+_LIST_DATABASES = Privilege(CLUSTER, frozenset({ActionType.LIST_DATABASES}))
+
+
+def narrow(command: Command, name: str, identity: Identity) -> Narrowing | None:
+    """The narrowing of a request; None for nearly every command. `name` is the row's canonical name."""
+    rule = _RULES.get(name)
+    return None if rule is None else rule(command, identity)
+
+
+# ---- own operations -------------------------------------------------------------------------------------------------
+
+
+def _own_operations(command: Command, identity: Identity) -> Narrowing | None:
+    """`currentOp` with `$ownOps`: its other top-level fields are a match on operations, so one more field narrows."""
+    if not command.body.truthy("$ownOps"):
+        return None
+    if "effectiveUsers" in command.body:
+        raise CommandError(
+            ErrorCode.ILLEGAL_OPERATION,
+            "currentOp with $ownOps cannot be combined with a filter on effectiveUsers",
+        )
+    return Narrowing(appended=encode_element("effectiveUsers", _is_user(identity)))
+
+
+def _is_user(identity: Identity) -> dict[str, Any]:
+    name = identity.name
+    user = {"user": "", "db": ""} if name is None else {"user": name.user, "db": name.db}
+    return {"$elemMatch": user}
+
+
+def _own_stages(command: Command, identity: Identity) -> Narrowing | None:
+    """An aggregate whose first stage lists operations or sessions of "the current user"."""
+    pipeline = command.body.array("pipeline")
+    if pipeline is None or not pipeline.fields:
+        return None
+    first = pipeline.document(next(iter(pipeline)))
+    if first is None or len(first) != 1:
+        return None
+    (stage,) = first
+    rule = _STAGE_RULES.get(stage)
+    replacement = None if rule is None else rule(first, stage, identity)
+    if replacement is None:
+        return None
+    rest = [d.raw for d in command.body.documents("pipeline") or []][1:]
+    return _replace(command, "pipeline", array_element("pipeline", [*replacement, *rest]))
+
+
+def _current_op_stage(first: Document, stage: str, identity: Identity) -> list[bytes] | None:
+    options = first.document(stage)
+    if options is None or options.truthy("allUsers"):
+        return None
+    return [first.raw, encode({"$match": {"effectiveUsers": _is_user(identity)}})]
+
+
+def _list_sessions_stage(first: Document, stage: str, identity: Identity) -> list[bytes] | None:
+    options = first.document(stage)
+    if options is None or "allUsers" in options or "users" in options or identity.name is None:
+        return None
+    return [encode({stage: {"users": [{"user": identity.name.user, "db": identity.name.db}]}})]
+
+
+_STAGE_RULES: Mapping[str, Callable[[Document, str, Identity], list[bytes] | None]] = {
+    "$currentOp": _current_op_stage,
+    "$listLocalSessions": _list_sessions_stage,
+    "$listSessions": _list_sessions_stage,
+}
+
+
+# ---- own sessions ---------------------------------------------------------------------------------------------------
+
+
+def _own_sessions(command: Command, identity: Identity) -> Narrowing | None:
+    """endSessions, refreshSessions, killSessions: an id without a uid means a session of the user who asks."""
+    sessions = command.body.documents(command.name)
+    if sessions is None:
+        raise CommandError(ErrorCode.TYPE_MISMATCH, f"{command.name} needs an array of session ids")
+    for session in sessions:
+        unknown = set(session) - {"id", "uid"}
+        if unknown:
+            raise CommandError(
+                40415,
+                f"BSON field '{command.name}.{command.name}FromClient.{min(unknown)}' is an unknown field.",
+            )
+    return _replace(
+        command, command.name, array_element(command.name, sessions_for_upstream(sessions, identity))
+    )
+
+
+def _kill_sessions(command: Command, identity: Identity) -> Narrowing | None:
+    """killSessions of nothing means all of one's own, which upstream would be the service user's."""
+    sessions = command.body.array(command.name)
+    if sessions is None or sessions.fields:
+        return _own_sessions(command, identity)
+    if not identity.impersonates:
+        raise CommandError(
+            ErrorCode.COMMAND_NOT_SUPPORTED, "killSessions needs a list of sessions on this upstream"
+        )
+    pattern = encode({"uid": identity.digest})
+    return _replace(command, command.name, array_element("killAllSessionsByPattern", [pattern]))
+
+
+def _replace(command: Command, name: str, element: bytes) -> Narrowing:
+    field = command.body.fields[name]
+    return Narrowing(splices=((field.start, field.end, element),))
+
+
+_RULES: Mapping[str, Callable[[Command, Identity], Narrowing | None]] = {
+    "aggregate": _own_stages,
+    "currentOp": _own_operations,
+    "endSessions": _own_sessions,
+    "killSessions": _kill_sessions,
+    "refreshSessions": _own_sessions,
+}
+
+
+# ---- own databases --------------------------------------------------------------------------------------------------
+
+
+def filters_database_list(command: Command, session: AuthorizationSession) -> bool:
+    """Whether listDatabases shows this user only some databases: without the privilege, or when it asks for that."""
+    authorized_only = command.body.boolean("authorizedDatabases")
+    if authorized_only is not None:
+        return authorized_only
+    return not session.holds(_LIST_DATABASES)
+
+
+def filter_database_list(reply: bytes, session: AuthorizationSession) -> bytes:
+    """A listDatabases reply without the databases that this user has nothing in."""
+    body = parse_reply(reply).body
+    document = body.decode()
+    listed = document.get("databases")
+    if not isinstance(listed, list):
+        return reply  # an error document
+    shown = [d for d in listed if session.may_see_database(d["name"])]
+    document["databases"] = shown
+    if "totalSize" in document:
+        total = sum(int(d.get("sizeOnDisk", 0)) for d in shown)
+        document |= {"totalSize": Int64(total), "totalSizeMb": Int64(total // (1024 * 1024))}
+    return _with_body(reply, document)
+
+
+# ---- own collections ------------------------------------------------------------------------------------------------
+
+
+def shows_only_authorized_collections(command: Command, session: AuthorizationSession) -> bool:
+    """Whether listCollections shows only collections that the user has some action on."""
+    body = command.body
+    if not (body.truthy("nameOnly") and body.truthy("authorizedCollections")):
+        return False
+    everything = Privilege(ResourcePattern.for_database(command.db), frozenset({ActionType.LIST_COLLECTIONS}))
+    return not session.holds(everything)
+
+
+def keep_authorized_collections(reply: bytes, db: str, session: AuthorizationSession) -> bytes:
+    """A batch of a listCollections cursor without the collections that this user has no action on."""
+    document = parse_reply(reply).body.decode()
+    cursor = document.get("cursor")
+    if not isinstance(cursor, dict):
+        return reply  # an error document
+    for batch in ("firstBatch", "nextBatch"):
+        if batch in cursor:
+            cursor[batch] = [
+                c
+                for c in cursor[batch]
+                if session.any_action_on(ResourcePattern.for_exact_namespace(db, c["name"]))
+            ]
+    return _with_body(reply, document)
+
+
+def _with_body(reply: bytes, document: dict[str, Any]) -> bytes:
+    response_to = int.from_bytes(reply[8:12], "little", signed=True)
+    return encode_op_msg(request_id_of(reply), response_to, encode(document))

@@ -1,0 +1,84 @@
+"""OP_QUERY: the handful of commands that a 6.0.5 server still takes over it, by which older drivers log in.
+
+In: a parsed OP_QUERY. Out: an OP_REPLY. Must not know sockets. All of these are answered here: nothing that comes as
+OP_QUERY is ever relayed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mongoguard.command.catalog import find_row
+from mongoguard.command.command import Command
+from mongoguard.effects import Flow
+from mongoguard.errors import CommandError, ErrorCode
+from mongoguard.proxy.local_commands import LOCAL_COMMANDS
+from mongoguard.proxy.reading import check_database_name
+from mongoguard.proxy.replies import error_body, ok_body
+from mongoguard.wire.document import Document, encode
+from mongoguard.wire.message import OpQuery, ReplyFlag, encode_op_reply
+
+if TYPE_CHECKING:
+    from mongoguard.proxy.client_session import ClientSession
+
+__all__ = ["answer", "get_more_reply"]
+
+_SERVED = frozenset(
+    {
+        "_isSelf",
+        "authenticate",
+        "buildInfo",
+        "buildinfo",
+        "hello",
+        "isMaster",
+        "ismaster",
+        "saslContinue",
+        "saslStart",
+    }
+)
+_ADVICE = (
+    "The client driver may require an upgrade. "
+    "For more details see https://dochub.mongodb.org/core/legacy-opcode-removal"
+)
+_NO_LONGER = 5739101
+
+
+def answer(session: ClientSession, message: OpQuery) -> Flow[bytes]:
+    """The OP_REPLY to an OP_QUERY."""
+    db, dot, collection = message.namespace.partition(".")
+    if not dot or collection != "$cmd":
+        return _query_failure("OP_QUERY", session.request_id(), message.request_id)
+    try:
+        body = ok_body((yield from _run(session, Command(_unwrapped(message.query), db))))
+    except CommandError as error:
+        body = error_body(error)
+    return encode_op_reply(session.request_id(), message.request_id, body, ReplyFlag.AWAIT_CAPABLE)
+
+
+def get_more_reply(request_id: int, response_to: int) -> bytes:
+    """The answer to an OP_GET_MORE."""
+    return _query_failure("OP_GET_MORE", request_id, response_to)
+
+
+def _run(session: ClientSession, command: Command) -> Flow[dict[str, object]]:
+    if command.name not in _SERVED:
+        raise CommandError(
+            ErrorCode.UNSUPPORTED_OP_QUERY_COMMAND, f"Unsupported OP_QUERY command: {command.name}. {_ADVICE}"
+        )
+    check_database_name(command.db)
+    row = find_row(command.name)
+    assert row is not None  # every served name has a row (a unit test checks it)
+    yield from session.admit(row, command)
+    return (yield from LOCAL_COMMANDS[row.name](session, command))
+
+
+def _unwrapped(query: Document) -> Document:
+    """Legacy drivers wrap a command with a read preference as {$query: {...}, $readPreference: ...}."""
+    name = next(iter(query), "")
+    inner = query.document(name) if name in ("$query", "query") else None
+    return query if inner is None else inner
+
+
+def _query_failure(op_code: str, request_id: int, response_to: int) -> bytes:
+    document = {"$err": f"{op_code} is no longer supported. {_ADVICE}", "code": _NO_LONGER, "ok": 0.0}
+    return encode_op_reply(request_id, response_to, encode(document), ReplyFlag.QUERY_FAILURE)

@@ -1,0 +1,93 @@
+"""Relaying: the client's message with the named splices, ready for the upstream.
+
+In: a parsed message, the identity of its sender, and what narrowing asks for. Out: bytes. Must not know decisions.
+
+The splices, all of them (docs/architecture.md lists them too):
+
+* identity: `uid` into `lsid`, `$audit` at the end of the body (or, for an upstream that refuses impersonation, the
+  value of `lsid.id` made the user's own);
+* narrowing: a replaced argument (own operations only, own sessions only; see narrowing.py);
+* framing: flags cleared, checksum dropped, lengths mended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mongoguard.errors import CommandError, ErrorCode
+from mongoguard.proxy.identity import Identity
+from mongoguard.wire.document import Document, encode_element
+from mongoguard.wire.message import OpMsg
+from mongoguard.wire.splice import Splice, append_to_document, splice_message
+
+__all__ = ["Narrowing", "message_for_upstream", "session_id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowing:
+    """What a command must be narrowed by: replaced byte ranges of the body, and elements to append to it."""
+
+    splices: tuple[Splice, ...] = ()
+    appended: bytes = b""
+
+
+def session_id(body: Document) -> bytes | None:
+    """`lsid.id`, or None without an lsid. Raises `CommandError` for an lsid that is not one."""
+    if "lsid" not in body.fields:
+        return None
+    lsid = body.document("lsid")
+    value = None if lsid is None else lsid.binary("id")
+    if value is None or value[0] != 4 or len(value[1]) != 16:
+        raise CommandError(ErrorCode.TYPE_MISMATCH, "lsid must be an object with a UUID in its field 'id'")
+    return value[1]
+
+
+def message_for_upstream(message: OpMsg, identity: Identity, narrowing: Narrowing | None = None) -> bytes:
+    """The bytes to relay: the client's own, with the splices of the module's docstring."""
+    body = message.body
+    appended = b"" if "$audit" in body.fields else identity.audit_element
+    splices = _session_splices(body, identity)
+    if narrowing is not None:
+        appended += narrowing.appended
+        splices = sorted([*splices, *narrowing.splices])
+    return splice_message(message, splices, appended)
+
+
+def _session_splices(body: Document, identity: Identity) -> list[Splice]:
+    lsid = body.document("lsid") if "lsid" in body.fields else None
+    if lsid is None:
+        return []
+    if identity.impersonates:
+        if "uid" in lsid.fields:
+            return []  # checked before: the user's own digest, or the user may impersonate
+        return [(lsid.start, lsid.end, append_to_document(lsid, identity.uid_element))]
+    return [own_session_splice(lsid, identity)]
+
+
+def own_session_splice(lsid: Document, identity: Identity) -> Splice:
+    """The whole lsid replaced by the user's own id, for an upstream without impersonation."""
+    value = lsid.binary("id")
+    if value is None or value[0] != 4 or len(value[1]) != 16 or len(lsid) != 1:
+        raise CommandError(
+            ErrorCode.TYPE_MISMATCH, "lsid must be an object with only a UUID in its field 'id'"
+        )
+    element = lsid.fields["id"]
+    return (element.end - 16, element.end, identity.own_session_id(value[1]))
+
+
+def sessions_for_upstream(sessions: list[Document], identity: Identity) -> list[bytes]:
+    """Documents `{id}` of an endSessions-like array, each made the user's own as an lsid would be."""
+    if identity.impersonates:
+        return [s.raw if "uid" in s.fields else append_to_document(s, identity.uid_element) for s in sessions]
+    out = []
+    for session in sessions:
+        start, end, own = own_session_splice(session, identity)
+        out.append(session.data[session.start : start] + own + session.data[end : session.end])
+    return out
+
+
+def array_element(name: str, documents: list[bytes]) -> bytes:
+    """A BSON array element of those documents."""
+    body = b"".join(b"\x03" + str(i).encode() + b"\0" + d for i, d in enumerate(documents))
+    empty = encode_element(name, [])
+    return empty[:-5] + (len(body) + 5).to_bytes(4, "little") + body + b"\0"

@@ -1,0 +1,247 @@
+"""The application: everything opened, wired and closed again, in order.
+
+In: settings. Out: a running server, until a signal ends it. Must not decide anything about commands.
+
+SIGTERM and SIGINT drain: no new connections, requests under way are finished within `DRAIN_SECS`. SIGHUP reloads the
+users file. SIGUSR1 reopens the audit log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from mongoguard.authn.authentication_session import AuthenticationSession
+from mongoguard.config.settings import Settings
+from mongoguard.errors import ConfigError
+from mongoguard.model.names import UserName
+from mongoguard.proxy.client_session import ClientSession
+from mongoguard.proxy.cursors import CursorTable
+from mongoguard.proxy.settings import SessionSettings
+from mongoguard.server.client_connection import ClientConnection
+from mongoguard.server.directory import FileDirectory, UserDirectory, open_directory
+from mongoguard.server.listener import accept_for_ever, close_listeners, open_listeners, peer_of
+from mongoguard.server.shell import Shell
+from mongoguard.server.sinks import AuditSink, open_audit_sink
+from mongoguard.server.transport import SocketTransport
+from mongoguard.server.upstream import Upstream, open_upstream
+from mongoguard.wire.compression import available_compressors
+
+__all__ = ["serve"]
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECS = 10
+"""How long requests under way may take after SIGTERM: below the 30 s after which service managers kill."""
+
+WATCH_SECS = 0.5
+"""How soon it is noticed that the client of a long request has left."""
+
+
+class Application:
+    """The connections of one process, and what they share."""
+
+    def __init__(
+        self, settings: Settings, upstream: Upstream, directory: UserDirectory, sink: AuditSink
+    ) -> None:
+        """Wire the parts; nothing runs yet."""
+        self._settings = settings
+        self._upstream = upstream
+        self._directory = directory
+        self._sink = sink
+        self._connections: set[ClientConnection] = set()
+        self._cursors = CursorTable()
+        self._session_settings = _session_settings(settings)
+        self._decoy_key = _decoy_key(settings)
+        self._connection_count = 0
+        self._shell = Shell(
+            upstream=upstream,
+            directory=directory,
+            audit=sink.write,
+            users_changed=self.users_changed,
+            handshake_timeout_secs=settings.net.handshake_timeout_secs,
+            message_timeout_secs=settings.net.message_timeout_secs,
+        )
+
+    async def run(self, listeners: list[socket.socket], announce: Callable[[str], None]) -> None:
+        """Serve until a signal asks to end."""
+        # Before the announcement: whoever waits for it may send a signal the moment it comes.
+        with trio.open_signal_receiver(
+            signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1
+        ) as signals:
+            async with trio.open_nursery() as clients, trio.open_nursery() as services:
+                for listener in listeners:
+                    services.start_soon(accept_for_ever, listener, lambda s: self._take(s, clients))
+                services.start_soon(self._upstream.keep_up)
+                services.start_soon(self._watch_clients)
+                services.start_soon(self._watch_users)
+                services.start_soon(self._age_cursors)
+                announce(f"mongoguard is listening on {_names(listeners)} (pid {os.getpid()})")
+                async for number in signals:
+                    if number in (signal.SIGTERM, signal.SIGINT):
+                        break
+                    self._obey(number)
+                services.cancel_scope.cancel()
+                close_listeners(listeners)
+                await self._drain()
+                clients.cancel_scope.cancel()
+
+    def users_changed(self) -> None:
+        """No cached user may be used again; every session asks before its next command."""
+        self._directory.invalidate()
+        for connection in self._connections:
+            connection.session.invalidate()
+
+    def _take(self, sock: socket.socket, clients: trio.Nursery) -> None:
+        if len(self._connections) >= self._settings.net.max_incoming_connections:
+            log.warning("net.maxIncomingConnections is reached: a connection is refused")
+            sock.close()
+            return
+        try:
+            connection = self._connection(sock)
+        except OSError:
+            sock.close()  # the client has gone already
+            return
+        self._connections.add(connection)
+        clients.start_soon(self._serve, connection)
+
+    def _connection(self, sock: socket.socket) -> ClientConnection:
+        peer = peer_of(sock)
+        self._connection_count += 1
+        session = ClientSession(
+            peer=peer,
+            connection_id=self._connection_count,
+            authentication=AuthenticationSession(
+                self._settings.set_parameter.authentication_mechanisms, self._decoy_key, peer
+            ),
+            deployment=self._upstream.deployment,
+            cursors=self._cursors,
+            settings=self._session_settings,
+        )
+        return ClientConnection(SocketTransport(sock), session, self._shell)
+
+    async def _serve(self, connection: ClientConnection) -> None:
+        try:
+            await connection.serve()
+        finally:
+            self._connections.discard(connection)
+
+    def _obey(self, number: int) -> None:
+        if number == signal.SIGUSR1:
+            self._sink.reopen()
+        elif isinstance(self._directory, FileDirectory):
+            try:
+                self._directory.reload()
+            except ConfigError as error:
+                log.error("SIGHUP: the users file is not reloaded: %s", error)
+            else:
+                log.info("SIGHUP: the users file is reloaded")
+                self.users_changed()
+
+    async def _drain(self) -> None:
+        for connection in list(self._connections):
+            connection.drain()
+        with trio.move_on_after(DRAIN_SECS):
+            while self._connections:
+                await trio.sleep(0.05)
+
+    async def _watch_clients(self) -> None:
+        """End long requests whose clients have left, so that the upstream stops working for nobody."""
+        while True:
+            await trio.sleep(WATCH_SECS)
+            before = trio.current_time() - WATCH_SECS
+            for connection in list(self._connections):
+                if connection.busy_since is not None and connection.busy_since < before:
+                    connection.cancel_if_client_left()
+
+    async def _watch_users(self) -> None:
+        """Ask the directory again for the users of live sessions, in case they were changed elsewhere."""
+        while True:
+            await trio.sleep(self._settings.security.user_cache_invalidation_interval_secs)
+            changed = await self._directory.refresh(_names_of(self._connections))
+            for connection in self._connections:
+                user = connection.session.user
+                if user is not None and user.name in changed:
+                    connection.session.invalidate()
+
+    async def _age_cursors(self) -> None:
+        while True:
+            await trio.sleep(60)
+            self._cursors.tick()
+
+
+def _names_of(connections: Iterable[ClientConnection]) -> set[UserName]:
+    return {c.session.user.name for c in connections if c.session.user is not None}
+
+
+def _names(listeners: Iterable[socket.socket]) -> str:
+    names = []
+    for sock in listeners:
+        name = sock.getsockname()
+        if sock.family == socket.AF_UNIX:
+            names.append(str(name))
+        else:
+            host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
+            names.append(f"{host}:{name[1]}")
+    return ", ".join(names)
+
+
+def _session_settings(settings: Settings) -> SessionSettings:
+    wanted = settings.net.compression.compressors
+    audit = settings.audit_log
+    return SessionSettings(
+        authorization_enabled=settings.security.authorization == "enabled",
+        compressors=tuple(name for name in wanted if name in available_compressors()),
+        explain_denials=settings.security.explain_denials,
+        audit_authorization_success=audit is not None and settings.set_parameter.audit_authorization_success,
+        audit_parameter_bytes=audit.parameter_max_bytes if audit is not None else 4096,
+        relays_user_management=settings.security.user_directory == "upstream",
+        max_unauthenticated_bytes=settings.net.max_unauthenticated_message_bytes,
+    )
+
+
+def _decoy_key(settings: Settings) -> bytes:
+    """A secret that is the same after a restart, so that a decoy salt is as stable as a real one."""
+    return hmac.digest(settings.upstream.uri.reveal().encode(), b"mongoguard decoy salts", hashlib.sha256)
+
+
+@asynccontextmanager
+async def _pid_file(path: str | None) -> AsyncIterator[None]:
+    if path is None:
+        yield
+        return
+    try:
+        Path(path).write_text(f"{os.getpid()}\n", encoding="ascii")
+    except OSError as error:
+        raise ConfigError(f"processManagement.pidFilePath: cannot write {path}: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        Path(path).unlink(missing_ok=True)
+
+
+async def serve(settings: Settings, announce: Callable[[str], None] = print) -> None:
+    """Run the server until SIGTERM or SIGINT. `announce` gets one line when it accepts connections.
+
+    Raises `ConfigError` for what the configuration asks and cannot be had, `UpstreamError` when the upstream does not
+    answer at start.
+    """
+    for warning in settings.warnings():
+        log.warning("%s", warning)
+    listeners = open_listeners(settings.net)
+    try:
+        async with open_upstream(settings) as upstream, _pid_file(settings.process_management.pid_file_path):
+            directory = open_directory(settings, upstream)
+            async with open_audit_sink(settings.audit_log) as sink:
+                await Application(settings, upstream, directory, sink).run(listeners, announce)
+    finally:
+        close_listeners(listeners)

@@ -1,0 +1,218 @@
+"""The pump of one client connection: bytes in, a flow run, its effects carried out, bytes out.
+
+In: an accepted socket. Out: nothing; the connection is served until it ends. Must not decide anything: deciding is
+`ClientSession`'s.
+
+Deadlines: a first message within `handshakeTimeoutSecs`; a begun message whole within `messageTimeoutSecs`; an
+unauthenticated connection may be idle for `MAX_UNAUTHENTICATED_IDLE_SECS`; a reply that the client does not take is
+given up by the transport. An authenticated client may be idle for ever, as in mongod; keep-alive notices the dead.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import trio
+
+from mongoguard.effects import AskUpstream, Effect, Emit, FetchUser, Flow, Now, RandomBytes, Relay
+from mongoguard.errors import GuardError, ProtocolError, UpstreamConnectionLost, UpstreamError
+from mongoguard.proxy.client_session import ClientSession
+from mongoguard.server.shell import Shell
+from mongoguard.server.transport import Transport
+from mongoguard.wire.compression import compress_message, decompress_message
+from mongoguard.wire.framing import MessageReader
+from mongoguard.wire.message import MAX_MESSAGE_BYTES, OpCode
+
+__all__ = ["MAX_UNAUTHENTICATED_IDLE_SECS", "ClientConnection"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MAX_UNAUTHENTICATED_IDLE_SECS = 300
+"""Drivers' monitors never log in, and send a hello every 10 s by default; this is the longest gap they may have."""
+
+IN_THREAD_BYTES = 256 * 1024
+"""(De)compressing more than this takes milliseconds, in which no other client would be served."""
+
+LOG_OUT_SECS = 10
+"""How long the end of a connection may wait for an audit sink that can't keep up."""
+
+_COMPRESSED = OpCode.COMPRESSED.to_bytes(4, "little")
+
+
+class ClientConnection:
+    """One client. `busy_since` is when the request under way began (Trio's clock), None between requests."""
+
+    def __init__(self, transport: Transport, session: ClientSession, shell: Shell) -> None:
+        """Take over an accepted connection."""
+        self.session = session
+        self.busy_since: float | None = None
+        self._transport = transport
+        self._shell = shell
+        self._reader = MessageReader(session.max_message_bytes)
+        self._scope = trio.CancelScope()
+        self._draining = False
+        self._effects: dict[type[Effect[Any]], Callable[[Any], Awaitable[Any]]] = {
+            AskUpstream: self._ask_upstream,
+            Emit: self._emit,
+            FetchUser: self._fetch_user,
+            Now: self._now,
+            RandomBytes: self._random_bytes,
+            Relay: self._relay,
+        }
+
+    async def serve(self) -> None:
+        """Serve until the client leaves, breaks the protocol, or is cancelled. Raises nothing of its own."""
+        try:
+            with self._scope:
+                await self._serve()
+        except ProtocolError as error:
+            log.info("connection %d: closed: %s", self.session.connection_id, error)
+        except UpstreamConnectionLost as error:
+            log.warning("connection %d: closed with its upstream: %s", self.session.connection_id, error)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            log.debug("connection %d: broken", self.session.connection_id)
+        except Exception:
+            # The one place where an error of ours ends: this client's connection closes, no other notices.
+            log.exception("connection %d: closed by an internal error", self.session.connection_id)
+        finally:
+            self._transport.close()
+            await self._log_out()
+
+    def cancel(self) -> None:
+        """End now, in mid-command too."""
+        self._scope.cancel()
+
+    def drain(self) -> None:
+        """End as soon as no request is under way."""
+        self._draining = True
+        if self.busy_since is None:
+            self._scope.cancel()
+
+    def cancel_if_client_left(self) -> None:
+        """End a request whose client has closed its end: nobody waits for the answer."""
+        if self._transport.peer_is_gone():
+            self.cancel()
+
+    async def _serve(self) -> None:
+        session = self.session
+        message = await self._first_message()
+        while message is not None:
+            self.busy_since = trio.current_time()
+            reply = await self._answer(message)
+            if reply is not None:
+                await self._transport.send_all(reply)
+            self.busy_since = None
+            if self._draining:
+                return
+            self._reader.max_message_bytes = session.max_message_bytes
+            message = await self._next_message()
+
+    async def _answer(self, data: bytes) -> bytes | None:
+        if data[12:16] != _COMPRESSED:
+            return await self._carry_out(self.session.handle(data))
+        limit = min(self.session.max_message_bytes, MAX_MESSAGE_BYTES)
+        declared = int.from_bytes(data[20:24], "little")
+        message, compressor = await _in_thread_if_long(declared, decompress_message, data, limit)
+        reply = await self._carry_out(self.session.handle(message, compressed=True))
+        if reply is None:
+            return None
+        return await _in_thread_if_long(len(reply), compress_message, reply, compressor)
+
+    # ---- reading ----------------------------------------------------------------------------------------------------
+
+    async def _first_message(self) -> bytes | None:
+        with trio.move_on_after(self._shell.handshake_timeout_secs):
+            return await self._read()
+        raise ProtocolError("no message came in time")
+
+    async def _next_message(self) -> bytes | None:
+        """The next message; None when the client has left."""
+        message = self._reader.next_message()
+        if message is not None:
+            return message
+        if self.session.user is not None:
+            return await self._read()
+        with trio.move_on_after(MAX_UNAUTHENTICATED_IDLE_SECS):
+            return await self._read()
+        raise ProtocolError("an unauthenticated connection was idle")
+
+    async def _read(self) -> bytes | None:
+        chunk = await self._transport.receive()
+        if not chunk:
+            return None
+        message = self._reader.receive(chunk)
+        return message if message is not None else await self._read_rest()
+
+    async def _read_rest(self) -> bytes | None:
+        with trio.move_on_after(self._shell.message_timeout_secs):
+            message = None
+            while message is None:
+                chunk = await self._transport.receive()
+                if not chunk:
+                    return None
+                message = self._reader.receive(chunk)
+            return message
+        raise ProtocolError("a message did not arrive whole in time")
+
+    # ---- effects ----------------------------------------------------------------------------------------------------
+
+    async def _carry_out(self, flow: Flow[T]) -> T:
+        """Run a flow; each effect it asks for is carried out, and only errors of ours are thrown into it."""
+        effects = self._effects
+        try:
+            effect = flow.send(None)
+            while True:
+                try:
+                    answer = await effects[type(effect)](effect)
+                except UpstreamError as error:
+                    effect = flow.throw(error)
+                else:
+                    effect = flow.send(answer)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]  # a generator's value is untyped in StopIteration
+        finally:
+            flow.close()
+
+    async def _relay(self, effect: Relay) -> Any:
+        try:
+            return await self._shell.upstream.relay(effect.message, effect.server)
+        finally:
+            if (
+                effect.changes_users
+            ):  # also when the client left in mid-command: the change may have been made
+                self._shell.users_changed()
+
+    async def _ask_upstream(self, effect: AskUpstream) -> Any:
+        return await self._shell.upstream.ask(effect.db, effect.command)
+
+    async def _fetch_user(self, effect: FetchUser) -> Any:
+        return await self._shell.directory.fetch(effect.name)
+
+    async def _emit(self, effect: Emit) -> None:
+        await self._shell.audit(effect.event)
+
+    async def _now(self, _effect: Now) -> float:
+        return time.time()
+
+    async def _random_bytes(self, effect: RandomBytes) -> bytes:
+        return os.urandom(effect.count)
+
+    async def _log_out(self) -> None:
+        """Leave a logout message in the audit stream for whoever was still logged in."""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + LOG_OUT_SECS):
+            try:
+                await self._carry_out(self.session.authentication.log_out("Client has disconnected"))
+            except GuardError as error:
+                log.warning("connection %d: no logout event: %s", self.session.connection_id, error)
+
+
+async def _in_thread_if_long(size: int, work: Callable[[bytes, int], T], data: bytes, argument: int) -> T:
+    if size < IN_THREAD_BYTES:
+        return work(data, argument)
+    return await trio.to_thread.run_sync(work, data, argument)

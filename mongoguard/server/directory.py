@@ -1,0 +1,187 @@
+"""User directories: where users and their roles are looked up.
+
+In: user names. Out: `User` values, no older than configured. Must not know clients; sessions are told through
+`Subscribers` that what they know may have changed.
+
+Changes made through mongoguard hold for the next command of every connection (`invalidate`). Changes made elsewhere
+hold within `userCacheInvalidationIntervalSecs`: users of live sessions are asked for again that often. When the
+directory does not answer, the last answer holds for `userCacheMaxStaleSecs` more, then nothing is allowed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import trio
+
+from mongoguard.config.settings import Settings
+from mongoguard.config.user_file import UserFile, parse_user_file
+from mongoguard.errors import CommandError, ConfigError, UpstreamError, UpstreamUnavailable
+from mongoguard.model.documents import user_from_directory
+from mongoguard.model.names import UserName
+from mongoguard.model.user import User
+from mongoguard.server.upstream import Upstream
+
+__all__ = ["FileDirectory", "UpstreamDirectory", "UserDirectory", "open_directory"]
+
+log = logging.getLogger(__name__)
+
+MAX_CACHED_USERS = 10_000
+"""Answers kept, unknown names included (strangers choose those): the least recently used goes first."""
+
+
+class UserDirectory(Protocol):
+    """Where users are looked up."""
+
+    async def fetch(self, name: UserName) -> User | None:
+        """The user, or None. Raises `UpstreamError` when there is no answer that is fresh enough."""
+
+    def invalidate(self) -> None:
+        """Users have changed: no earlier answer may be given again."""
+
+    async def refresh(self, names: Iterable[UserName]) -> set[UserName]:
+        """Ask again for these users; the answer is whose sessions must ask too."""
+
+
+@dataclass(slots=True)
+class _Answer:
+    user: User | None
+    time: float
+
+
+class UpstreamDirectory:
+    """The deployment's own users, by usersInfo."""
+
+    def __init__(self, settings: Settings, upstream: Upstream) -> None:
+        """Start with an empty cache."""
+        self._upstream = upstream
+        self._interval = settings.security.user_cache_invalidation_interval_secs
+        self._max_stale = settings.security.user_cache_max_stale_secs
+        self._answers: OrderedDict[UserName, _Answer] = OrderedDict()
+        self._loading: dict[UserName, trio.Event] = {}
+        self._generation = 0
+
+    async def fetch(self, name: UserName) -> User | None:
+        """See `UserDirectory`. Known and unknown users take the same path, so that time tells nothing of them."""
+        while True:
+            answer = self._answers.get(name)
+            if answer is not None and trio.current_time() - answer.time < self._interval:
+                self._answers.move_to_end(name)
+                return answer.user
+            if name not in self._loading:
+                return await self._load(name)
+            await self._loading[name].wait()  # somebody else asks already; look at what comes of it
+
+    def invalidate(self) -> None:
+        """See `UserDirectory`."""
+        self._generation += 1
+        self._answers.clear()
+
+    async def refresh(self, names: Iterable[UserName]) -> set[UserName]:
+        """See `UserDirectory`. A user that can't be asked for counts as changed once its answer is too old."""
+        changed = set()
+        for name in names:
+            before = self._answers.get(name)
+            try:
+                user = await self._load(name)
+            except UpstreamError:
+                changed.add(name)
+            else:
+                if before is None or before.user != user:
+                    changed.add(name)
+        return changed
+
+    async def _load(self, name: UserName) -> User | None:
+        done = self._loading[name] = trio.Event()
+        try:
+            return await self._ask_until_current(name)
+        except UpstreamError as error:
+            answer = self._answers.get(name)
+            if answer is not None and trio.current_time() - answer.time < self._interval + self._max_stale:
+                log.warning(
+                    "the user directory does not answer (%s): %s is taken from the cache", error, name
+                )
+                return answer.user
+            raise
+        finally:
+            if self._loading.get(name) is done:
+                del self._loading[name]
+            done.set()
+
+    async def _ask_until_current(self, name: UserName) -> User | None:
+        """Ask; again when users were changed while the answer was on its way."""
+        while True:
+            generation, asked_at = self._generation, trio.current_time()
+            user = await self._ask(name)
+            if generation == self._generation:
+                self._answers[name] = _Answer(user, asked_at)
+                self._answers.move_to_end(name)
+                if len(self._answers) > MAX_CACHED_USERS:
+                    self._answers.popitem(last=False)
+                return user
+
+    async def _ask(self, name: UserName) -> User | None:
+        reply = await self._upstream.ask(
+            "admin",
+            {
+                "usersInfo": {"user": name.user, "db": name.db},
+                "showCredentials": True,
+                "showPrivileges": True,
+                "showAuthenticationRestrictions": True,
+            },
+        )
+        if not reply.get("ok"):
+            raise UpstreamUnavailable(
+                f"usersInfo failed upstream: ({reply.get('code')}) {reply.get('codeName')}"
+            )
+        users = reply["users"]
+        try:
+            return user_from_directory(users[0]) if users else None
+        except CommandError as error:
+            raise UpstreamUnavailable(f"usersInfo gave a user that is not understood: {error}") from error
+
+
+class FileDirectory:
+    """Users and roles of a file; `reload` reads it anew, all or nothing."""
+
+    def __init__(self, path: str) -> None:
+        """Read the file. Raises `ConfigError`."""
+        self._path = path
+        self._users = _read_user_file(path)
+
+    async def fetch(self, name: UserName) -> User | None:
+        """See `UserDirectory`. Never fails."""
+        return self._users.users.get(name)
+
+    def invalidate(self) -> None:
+        """Nothing to forget: users can't be changed through mongoguard."""
+
+    async def refresh(self, names: Iterable[UserName]) -> set[UserName]:
+        """Nothing changes between reloads."""
+        del names
+        return set()
+
+    def reload(self) -> None:
+        """Read the file again. Raises `ConfigError`, and then nothing has changed."""
+        self._users = _read_user_file(self._path)
+
+
+def _read_user_file(path: str) -> UserFile:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"security.userFile: cannot read {path}: {error}") from None
+    return parse_user_file(text, path)
+
+
+def open_directory(settings: Settings, upstream: Upstream) -> UpstreamDirectory | FileDirectory:
+    """The configured directory. Raises `ConfigError`."""
+    if settings.security.user_directory == "file":
+        assert settings.security.user_file is not None  # settings are validated together
+        return FileDirectory(settings.security.user_file)
+    return UpstreamDirectory(settings, upstream)

@@ -1,0 +1,147 @@
+"""Listeners: sockets that clients connect to.
+
+In: addresses of the configuration. Out: accepted sockets, one by one. Must not know what is spoken on them.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
+
+import trio
+
+from mongoguard.config.sections import Net
+from mongoguard.errors import ConfigError
+from mongoguard.model.restriction import Address, Peer
+
+__all__ = ["accept_for_ever", "close_listeners", "open_listeners", "peer_of"]
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 1024
+"""Connections that wait to be accepted: a driver fleet that reconnects at once."""
+
+OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+RETRY_ACCEPT_SECS = 0.1
+"""After running out of file descriptors: soon enough to serve the next free one, late enough not to spin."""
+
+
+def open_listeners(net: Net) -> list[socket.socket]:
+    """Listening sockets for every address and path. Raises `ConfigError` naming the one that failed."""
+    listeners: list[socket.socket] = []
+    try:
+        for host in net.tcp_hosts:
+            listeners += _open_tcp(host, net.port if not listeners else _port_of(listeners, net.port))
+        for path in net.unix_socket_paths:
+            listeners.append(_open_unix(path, net.unix_domain_socket.file_permissions))
+    except ConfigError:
+        close_listeners(listeners)
+        raise
+    return listeners
+
+
+def _port_of(listeners: list[socket.socket], port: int) -> int:
+    """Port 0 means any free one, but the same one on every address."""
+    return port or int(listeners[0].getsockname()[1])
+
+
+def _open_tcp(host: str, port: int) -> list[socket.socket]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ConfigError(f"net.bindIp: {host} cannot be resolved: {error.strerror or error}") from None
+    return [_listen(family, address) for family, address in dict.fromkeys((f[0], f[4]) for f in found)]
+
+
+def _listen(family: socket.AddressFamily, address: tuple[object, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise ConfigError(
+            f"net.bindIp, net.port: cannot listen on {address[0]}:{address[1]}: {error.strerror or error}"
+        ) from None
+    return sock
+
+
+def _open_unix(path: str, permissions: int) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with suppress(FileNotFoundError):
+            if stat.S_ISSOCK(os.stat(path).st_mode) and not _is_served(path):
+                os.unlink(path)  # left behind by a process that was killed
+        old = os.umask(0o777 & ~permissions)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(old)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise ConfigError(
+            f"net.unixDomainSocket: cannot listen on {path}: {error.strerror or error}"
+        ) from None
+    return sock
+
+
+def _is_served(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex(path) == 0
+
+
+def close_listeners(listeners: list[socket.socket]) -> None:
+    """Stop listening; Unix sockets' files are removed."""
+    for sock in listeners:
+        path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
+        with suppress(RuntimeError):  # no Trio loop runs any more, so nobody waits for it
+            trio.lowlevel.notify_closing(sock)
+        sock.close()
+        if path:
+            Path(path).unlink(missing_ok=True)
+
+
+async def accept_for_ever(listener: socket.socket, take: Callable[[socket.socket], None]) -> None:
+    """Hand each accepted socket to `take`, until the listener is closed or this is cancelled."""
+    while True:
+        try:
+            await trio.lowlevel.wait_readable(listener)
+            sock, _ = listener.accept()
+        except BlockingIOError:
+            continue
+        except trio.ClosedResourceError:
+            return
+        except OSError as error:
+            if error.errno not in OUT_OF_RESOURCES:
+                log.debug("a connection was gone before it was accepted: %s", error)
+                await trio.lowlevel.checkpoint()
+                continue
+            log.error("cannot accept connections: %s", error.strerror)
+            await trio.sleep(RETRY_ACCEPT_SECS)
+            continue
+        take(sock)
+
+
+def peer_of(sock: socket.socket) -> Peer:
+    """The two ends of an accepted socket. Raises OSError when the client has gone already."""
+    if sock.family == socket.AF_UNIX:
+        return Peer(None, None)
+    client, server = sock.getpeername(), sock.getsockname()
+    return Peer(_address(client[0]), _address(server[0]), client[1], server[1])
+
+
+def _address(text: str) -> Address:
+    return ip_address(text.partition("%")[0])

@@ -1,0 +1,29 @@
+"""Shell: what every client connection shares, as one value.
+
+In: the opened upstream, directory and audit sink. Out: their services to connections. Must not know the connections'
+protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from mongoguard.observe.event import AuditEvent
+from mongoguard.server.directory import UserDirectory
+from mongoguard.server.upstream import Upstream
+
+__all__ = ["Shell"]
+
+
+@dataclass(frozen=True)
+class Shell:
+    """`audit` writes one event and returns when the sink has taken it. `users_changed` is called after every
+    user-management command: cached users are forgotten and every session asks again."""
+
+    upstream: Upstream
+    directory: UserDirectory
+    audit: Callable[[AuditEvent], Awaitable[None]]
+    users_changed: Callable[[], None]
+    handshake_timeout_secs: float
+    message_timeout_secs: float
