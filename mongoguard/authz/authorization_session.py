@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from mongoguard.model.action_type import ActionType
 from mongoguard.model.privilege import AllOf, AnyActionInDatabase, AnyOf, NotHeld, Privilege, Requirement
@@ -63,6 +63,7 @@ class Decision:
 
 _ALLOWED = Decision(True)
 _REFUSED = Decision(False)
+_ENDLESS = float("inf")
 
 
 class AuthorizationSession:
@@ -120,6 +121,8 @@ class AuthorizationSession:
                 return self._evaluate_not(part)
             case AnyActionInDatabase(db):
                 return self._any_action_in(db)
+            case _:
+                assert_never(requirement)
 
     def _evaluate_not(self, part: Requirement) -> Decision:
         """De Morgan's laws down to single privileges, so that `excess` is the least that must go."""
@@ -137,6 +140,8 @@ class AuthorizationSession:
                 return _inverted(
                     self._any_action_in(db), tuple(Privilege(p, self._privileges[p]) for p in patterns)
                 )
+            case _:
+                assert_never(part)
 
     def _privilege(self, required: Privilege) -> Decision:
         resource, actions = required
@@ -184,18 +189,22 @@ def _inverted(held: Decision, excess: tuple[Privilege, ...]) -> Decision:
 
 
 def _all_of(decisions: Iterable[Decision]) -> Decision:
-    allowed, missing, granted, excess = True, list[Privilege](), list[Grant](), list[Privilege]()
+    allowed, hopeless = True, False
+    missing, granted, excess = list[Privilege](), list[Grant](), list[Privilege]()
     for decision in decisions:
         allowed = allowed and decision.allowed
+        hopeless = hopeless or _distance(decision) == _ENDLESS
         missing += decision.missing
         granted += decision.granted_by
         excess += decision.excess
+    if hopeless:  # what the other parts lack would not help
+        return Decision(False, granted_by=tuple(granted))
     return Decision(allowed, _merged(missing), tuple(granted), _merged(excess))
 
 
 def _any_of(decisions: Iterable[Decision]) -> Decision:
     """The first that is allowed; else the one that lacks least (the first of equals)."""
-    best, least = _REFUSED, float("inf")
+    best, least = _REFUSED, _ENDLESS
     for decision in decisions:
         if decision.allowed:
             return decision
@@ -207,8 +216,9 @@ def _any_of(decisions: Iterable[Decision]) -> Decision:
 
 def _distance(decision: Decision) -> float:
     """How many actions would have to be granted or revoked; endless when neither would help."""
-    count = sum(len(p.actions) for p in (*decision.missing, *decision.excess))
-    return count or float("inf")
+    if decision.allowed:
+        return 0
+    return sum(len(p.actions) for p in (*decision.missing, *decision.excess)) or _ENDLESS
 
 
 def _merged(privileges: list[Privilege]) -> tuple[Privilege, ...]:
@@ -230,3 +240,5 @@ def _weight(requirement: Requirement) -> int:
             return _PART_WEIGHT + _weight(part)
         case AllOf(parts) | AnyOf(parts):
             return _PART_WEIGHT + sum(_weight(part) for part in parts)
+        case _:
+            assert_never(requirement)

@@ -222,7 +222,9 @@ class _Reader:
             root = loader.get_single_node()
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise ConfigError(f"{self.file_name}:{line}: not valid YAML: {error.problem}") from None
+            raise ConfigError(
+                f"{self.file_name}:{line}: not valid YAML: {_without_content(error.problem)}"
+            ) from None
         except yaml.YAMLError as error:
             raise ConfigError(f"{self.file_name}: not valid YAML: {type(error).__name__}") from None
         except RecursionError:
@@ -288,7 +290,15 @@ class _Reader:
         try:
             return self.constructor.construct_object(node)
         except (yaml.YAMLError, ValueError, OverflowError):  # ValueError: a date such as 2025-02-30
-            raise self.error(node, who, f"can't read this as {node.tag}") from None
+            raise self.error(
+                node, who, "the value does not fit its YAML type; quote it if it is a string"
+            ) from None
+
+
+def _without_content(problem: str | None) -> str:
+    """PyYAML's texts may quote what it stumbled on; keep the words before the first quote."""
+    words = (problem or "").partition("'")[0].strip()
+    return words.removesuffix(", but found") or "unreadable"
 
 
 def _kind(node: yaml.Node) -> str:
