@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 from tests.node_clients import NodeClients
-from tests.servers import Guard, Mongod, create_test_users, init_upstream
+from tests.servers import Guard, Mongod, create_test_users
 
 ON_CI = bool(os.environ.get("MONGOGUARD_CI"))
 """CI installs every server and client, so there nothing may be skipped."""
@@ -75,7 +75,7 @@ def replica_set(mongods: tuple[Mongod, Mongod]) -> Mongod:
 
 def _guarded(mongod: Mongod, directory: Path) -> Iterator[Guard]:
     create_test_users(mongod)
-    guard = Guard(directory, init_upstream(mongod))
+    guard = Guard(directory, mongod)
     try:
         yield guard.start().wait()
     finally:
@@ -92,6 +92,13 @@ def guard_standalone(standalone: Mongod, tmp_path_factory: pytest.TempPathFactor
 def guard_replica_set(replica_set: Mongod, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
     """mongoguard in front of `replica_set`, which knows `servers.TEST_USERS`."""
     yield from _guarded(replica_set, tmp_path_factory.mktemp("guard_replica_set"))
+
+
+@pytest.fixture(params=["standalone", "replica_set"])
+def guard(request: pytest.FixtureRequest) -> Guard:
+    """Each guarded deployment in turn; `guard.upstream` is the mongod behind it."""
+    found: Guard = request.getfixturevalue(f"guard_{request.param}")
+    return found
 
 
 @pytest.fixture

@@ -187,6 +187,7 @@ class Mongod(_Server):
         self._arguments = tuple(arguments)
         self._binary = require_mongod()
         self._initialized = False
+        self.upstream_uri: str | None = None
 
     def start(self) -> Mongod:
         """Start the process; `wait()` must follow before it is used."""
@@ -301,14 +302,20 @@ def run_mongoguard(*arguments: str, timeout: float = 60.0) -> subprocess.Complet
 
 
 def init_upstream(mongod: Mongod) -> str:
-    """Create mongoguard's service user with `mongoguard init-upstream` and return the upstream URI it prints."""
+    """Create mongoguard's service user with `mongoguard init-upstream` and return the upstream URI it prints.
+
+    The password is printed only once, so a deployment's URI is remembered.
+    """
+    if mongod.upstream_uri is not None:
+        return mongod.upstream_uri
     done = run_mongoguard("init-upstream", "--uri", mongod.uri())
     found = re.search(r"mongodb(?:\+srv)?://[^\s\"']+", done.stdout)
     if done.returncode != 0 or found is None:
         raise ServerDidNotStart(
             f"init-upstream: exit status {done.returncode}\n{done.stdout[-1500:]}{done.stderr[-1500:]}"
         )
-    return found.group()
+    mongod.upstream_uri = found.group()
+    return mongod.upstream_uri
 
 
 class Guard(_Server):
@@ -319,13 +326,14 @@ class Guard(_Server):
 
     _LISTENING = re.compile(r"listening on \S+ \(pid (\d+)\)")
 
-    def __init__(self, directory: Path, upstream_uri: str, settings: Mapping[str, Any] | None = None) -> None:
-        """Prepare a server in `directory`; `upstream_uri` is what `init_upstream` returned."""
+    def __init__(self, directory: Path, upstream: Mongod, settings: Mapping[str, Any] | None = None) -> None:
+        """Prepare a server in `directory`, and the service user on `upstream` when it is not there yet."""
         super().__init__(directory, "mongoguard.log")
+        self.upstream = upstream
         self.config_path = directory / "mongoguard.yaml"
         self._needed = {
             "net": {"port": self.port, "bindIp": "127.0.0.1"},
-            "upstream": {"uri": upstream_uri},
+            "upstream": {"uri": init_upstream(upstream)},
         }
         self.configure(settings or {})
 

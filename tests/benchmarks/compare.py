@@ -31,7 +31,6 @@ from tests.servers import (
     ServerDidNotStart,
     create_test_users,
     free_port,
-    init_upstream,
     wait_for_port,
 )
 
@@ -154,7 +153,7 @@ def own_servers(*, haproxy: bool) -> Iterator[list[Target]]:
         stack.callback(mongod.kill)
         mongod.start().wait()
         create_test_users(mongod)
-        guard = Guard(folder / "mongoguard", init_upstream(mongod))
+        guard = Guard(folder / "mongoguard", mongod)
         stack.callback(guard.stop)
         guard.start().wait()
         targets = [
