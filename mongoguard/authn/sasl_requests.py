@@ -29,6 +29,9 @@ __all__ = ["Authenticate", "Payload", "SaslContinue", "SaslStart", "check_fields
 MAX_PAYLOAD_BYTES = 16 * 1024
 """A SCRAM message has some hundred bytes; a Kerberos ticket or a token of an identity provider a few thousand."""
 
+_MAX_ENCODED_BYTES = 4 + (MAX_PAYLOAD_BYTES + 2) // 3 * 4 + 1
+"""The same as a BSON string of base64: its length, the text, a zero byte."""
+
 _UNDEFINED = 0x06
 _GENERIC_FIELDS = frozenset(
     {
@@ -105,23 +108,16 @@ class Payload:
     def read(cls, body: Document) -> Payload:
         """The body's `payload`."""
         element = body.fields["payload"]
-        if element.end - element.value > MAX_PAYLOAD_BYTES * 4 // 3 + 8:
-            raise CommandError(ErrorCode.BAD_VALUE, f"SASL payload exceeds {MAX_PAYLOAD_BYTES} bytes")
+        # Before anything is copied: the message may be as large as a message may be.
+        if element.end - element.value > _MAX_ENCODED_BYTES:
+            raise _too_long()
         if element.type == STRING:
-            return cls(_decoded(body.string("payload") or ""), True)
-        binary = body.binary("payload")
-        if binary is None:
-            raise CommandError(
-                ErrorCode.BAD_VALUE,
-                f"Invalid SASLPayload type. Expected Base64 or BinData, got: {body.type_name('payload')}",
-            )
-        subtype, content = binary
-        if subtype != 0:
-            got = _BINARY_SUBTYPES.get(subtype, "invalid")
-            raise CommandError(
-                ErrorCode.BAD_VALUE, f"Invalid SASLPayload subtype. Expected BinDataGeneral, got: {got}"
-            )
-        return cls(content)
+            content, is_base64 = _decoded(body.string("payload") or ""), True
+        else:
+            content, is_base64 = _binary(body), False
+        if len(content) > MAX_PAYLOAD_BYTES:
+            raise _too_long()
+        return cls(content, is_base64)
 
     def answer(self, content: bytes) -> bytes | str:
         """An answer in this payload's form."""
@@ -186,6 +182,26 @@ class Authenticate:
 
 def _with_db(fields: Mapping[str, _Types], speculative: bool) -> Mapping[str, _Types]:
     return {**fields, "db": _STRING} if speculative else fields
+
+
+def _too_long() -> CommandError:
+    return CommandError(ErrorCode.BAD_VALUE, f"SASL payload exceeds {MAX_PAYLOAD_BYTES} bytes")
+
+
+def _binary(body: Document) -> bytes:
+    binary = body.binary("payload")
+    if binary is None:
+        got = body.type_name("payload")
+        raise CommandError(
+            ErrorCode.BAD_VALUE, f"Invalid SASLPayload type. Expected Base64 or BinData, got: {got}"
+        )
+    subtype, content = binary
+    if subtype != 0:
+        got = _BINARY_SUBTYPES.get(subtype, "invalid")
+        raise CommandError(
+            ErrorCode.BAD_VALUE, f"Invalid SASLPayload subtype. Expected BinDataGeneral, got: {got}"
+        )
+    return content
 
 
 def _decoded(text: str) -> bytes:

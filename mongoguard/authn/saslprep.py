@@ -46,7 +46,10 @@ def saslprep(text: str) -> str:
 
 
 def _mapped(character: str) -> str:
-    """RFC 4013 section 2.1: other spaces become the space, and what is "commonly mapped to nothing" goes."""
+    """RFC 4013 section 2.1: other spaces become the space, and what is "commonly mapped to nothing" goes.
+
+    U+200B is in both tables; as in mongod it becomes a space.
+    """
     if stringprep.in_table_c12(character):
         return " "
     return "" if stringprep.in_table_b1(character) else character

@@ -110,8 +110,8 @@ def derive_credentials(
 
     Raises `ValueError` for an empty or prohibited password, and for a salt of another length than the mechanism's.
     """
-    if not password:
-        raise ValueError("a password must not be empty")
+    if not password or not (mechanism is SCRAM_SHA_1 or saslprep(password)):
+        raise ValueError("a password must not be empty, nor become so by SASLprep")
     if len(salt) != mechanism.salt_bytes:
         raise ValueError(f"{mechanism.name} needs a salt of {mechanism.salt_bytes} bytes")
     keys = derive_keys(mechanism, user, password, salt, iterations)
