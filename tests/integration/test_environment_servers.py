@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from pymongo.errors import OperationFailure
 
 from tests.missing import require_mongod
-from tests.servers import Mongod, ServerDidNotStart, password_of
+from tests.servers import PROJECT, Mongod, ServerDidNotStart, password_of
 
 
 def test_the_standalone_server_asks_for_a_login(standalone: Mongod) -> None:
@@ -71,3 +75,31 @@ def test_a_connection_string_quotes_what_a_uri_may_not_hold(standalone: Mongod) 
     with standalone.client(name, password) as client:
         assert client.admin.command("ping")["ok"] == 1
     assert password_of("root") in standalone.uri()
+
+
+def test_a_server_ends_with_the_test_run_however_that_ends(tmp_path: Path) -> None:
+    require_mongod()
+    script = (
+        "import os, pathlib, signal; from tests.servers import PROJECT, Mongod; "
+        f"server = Mongod(pathlib.Path({str(tmp_path)!r})).start(); "
+        "print(server.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert _ends(int(done.stdout))
+
+
+def _ends(pid: int) -> bool:
+    """Whether the process is gone, or a zombie that nobody reaps, within ten seconds."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.05)
+    return False
