@@ -288,11 +288,14 @@ class _Reader:
         if isinstance(node, yaml.SequenceNode):
             return [self.plain(value, who) for value in node.value]
         try:
-            return self.constructor.construct_object(node)
-        except (yaml.YAMLError, ValueError, OverflowError):  # ValueError: a date such as 2025-02-30
-            raise self.error(
-                node, who, "the value does not fit its YAML type; quote it if it is a string"
-            ) from None
+            value = self.constructor.construct_object(node)
+            if isinstance(value, str):
+                value.encode()  # an escaped lone surrogate is no text, and BSON can't carry it
+        # PyYAML lets through whatever its conversions raise: ValueError for 2025-02-30, KeyError for `!!bool x`, ...
+        except (yaml.YAMLError, ValueError, OverflowError, LookupError, AttributeError):
+            problem = "the value does not fit its YAML type; quote it if it is a string"
+            raise self.error(node, who, problem) from None
+        return value
 
 
 def _without_content(problem: str | None) -> str:

@@ -21,6 +21,15 @@ from typing import Any, TypeVar
 
 from mongoguard.errors import CommandError, ErrorCode
 from mongoguard.model.action_type import ActionType
+from mongoguard.model.field_types import (
+    as_list,
+    as_mapping,
+    ill_typed,
+    only_known,
+    type_name,
+    typed,
+    wrong_type,
+)
 from mongoguard.model.names import RoleName, UserName
 from mongoguard.model.privilege import Privilege
 from mongoguard.model.resource_pattern import MatchType, ResourcePattern
@@ -45,7 +54,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-_UNKNOWN_FIELD = 40415
 _NEITHER_SOURCE_NOR_SERVER = 162
 _MAX_DB_BYTES = 63  # mongod refuses 64 bytes and more
 _FORBIDDEN_IN_DB = frozenset('./\\ "\0')
@@ -75,11 +83,11 @@ def parse_resource(doc: object) -> ResourcePattern:
     Raises `CommandError` 9 for a combination of fields that means nothing or an invalid name, 2 for a wrong type,
     73 for an invalid bucket suffix, 40415 for an unknown key.
     """
-    fields = _mapping(doc, "resource")
-    _only_known(fields, "resource", ("anyResource", "cluster", "collection", "db", "system_buckets"))
-    cluster, any_resource = (_typed(fields, key, bool, "boolean") for key in ("cluster", "anyResource"))
+    fields = as_mapping(doc, "resource")
+    only_known(fields, "resource", ("anyResource", "cluster", "collection", "db", "system_buckets"))
+    cluster, any_resource = (typed(fields, key, bool, "boolean") for key in ("cluster", "anyResource"))
     db, collection, buckets = (
-        _typed(fields, key, str, "string") for key in ("db", "collection", "system_buckets")
+        typed(fields, key, str, "string") for key in ("db", "collection", "system_buckets")
     )
     if buckets is not None and collection is not None:
         raise CommandError(ErrorCode.FAILED_TO_PARSE, "system_buckets and collection cannot both be set")
@@ -132,8 +140,8 @@ def parse_privilege(doc: object, *, newer_upstream: bool = False) -> Privilege:
     `newer_upstream`) an action that is no `ActionType`: "Unrecognized action: x". Errors of the resource as
     `parse_resource` raises them.
     """
-    fields = _mapping(doc, "privilege")
-    _only_known(fields, "privilege", ("actions", "resource"))
+    fields = as_mapping(doc, "privilege")
+    only_known(fields, "privilege", ("actions", "resource"))
     names = _action_names(fields)
     if not names:
         raise CommandError(ErrorCode.FAILED_TO_PARSE, "missing actions field")
@@ -154,7 +162,7 @@ def parse_privileges(docs: object, *, newer_upstream: bool = False) -> tuple[Pri
     or which has no actions is left out (it grants nothing); a document of the wrong shape still raises.
     """
     parsed: list[Privilege] = []
-    for doc in _list(docs, "privileges"):
+    for doc in as_list(docs, "privileges"):
         if newer_upstream and _grants_nothing(doc):
             continue
         parsed.append(parse_privilege(doc, newer_upstream=newer_upstream))
@@ -180,10 +188,10 @@ def _swallow(actions: frozenset[str]) -> frozenset[str]:
 def _action_names(fields: Mapping[str, Any]) -> list[str]:
     names = fields.get("actions", [])
     if not isinstance(names, list):
-        raise _wrong_type("actions", "vector array", names)
+        raise wrong_type("actions", "vector array", names)
     for index, name in enumerate(names):
         if not isinstance(name, str):
-            problem = _wrong_type(str(index), "string", name).errmsg
+            problem = wrong_type(str(index), "string", name).errmsg
             raise CommandError(
                 ErrorCode.BAD_VALUE,
                 f"error parsing element {index} of field actions :: caused by :: {problem}",
@@ -193,12 +201,12 @@ def _action_names(fields: Mapping[str, Any]) -> list[str]:
 
 def _grants_nothing(doc: object) -> bool:
     """Whether a newer upstream's privilege can't be understood; its shape (a resource document) must still be sound."""
-    fields = _mapping(doc, "privilege")
+    fields = as_mapping(doc, "privilege")
     if not _action_names(fields):
         return True
-    resource = _mapping(fields.get("resource"), "resource")
+    resource = as_mapping(fields.get("resource"), "resource")
     try:
-        _only_known(fields, "privilege", ("actions", "resource"))
+        only_known(fields, "privilege", ("actions", "resource"))
         parse_resource(resource)
     except CommandError:
         return True
@@ -227,18 +235,17 @@ def _two_strings(fields: Mapping[str, Any], kind: str, name_key: str) -> tuple[s
     for key in fields:
         if key not in (name_key, "db"):
             raise CommandError(ErrorCode.BAD_VALUE, f"{kind} contains an unknown field named: '{key}'")
-    values: list[str] = []
-    for key in (name_key, "db"):
-        if key not in fields:
-            raise CommandError(ErrorCode.BAD_VALUE, f"{kind} must contain a field named: {key}")
-        value = fields[key]
-        if not isinstance(value, str):
-            raise CommandError(
-                ErrorCode.BAD_VALUE,
-                f"{kind} must contain a string field named: {key}. But, has type {_type_name(value)}",
-            )
-        values.append(value)
-    return values[0], values[1]
+    return _string_of(fields, kind, name_key), _string_of(fields, kind, "db")
+
+
+def _string_of(fields: Mapping[str, Any], kind: str, key: str) -> str:
+    if key not in fields:
+        raise CommandError(ErrorCode.BAD_VALUE, f"{kind} must contain a field named: {key}")
+    value = fields[key]
+    if not isinstance(value, str):
+        problem = f"{kind} must contain a string field named: {key}. But, has type {type_name(value)}"
+        raise CommandError(ErrorCode.BAD_VALUE, problem)
+    return value
 
 
 def parse_restriction(doc: object) -> AuthenticationRestriction:
@@ -247,8 +254,8 @@ def parse_restriction(doc: object) -> AuthenticationRestriction:
     A bare address is a network of one; host bits are tolerated. Raises `CommandError` 14 for a wrong type, 40415 for an
     unknown key, 162 when both lists are absent, 2 for what is neither an address nor a CIDR range.
     """
-    fields = _mapping(doc, "authenticationRestrictions")
-    _only_known(fields, "authenticationRestrictions", ("clientSource", "serverAddress"))
+    fields = as_mapping(doc, "authenticationRestrictions")
+    only_known(fields, "authenticationRestrictions", ("clientSource", "serverAddress"))
     if not fields:
         raise CommandError(
             _NEITHER_SOURCE_NOR_SERVER, "At least one of 'clientSource' or 'serverAddress' must be set"
@@ -258,18 +265,18 @@ def parse_restriction(doc: object) -> AuthenticationRestriction:
 
 def parse_restrictions(docs: object) -> tuple[AuthenticationRestriction, ...]:
     """An `authenticationRestrictions` array; empty means none. Raises `CommandError` as `parse_restriction` does."""
-    return tuple(parse_restriction(doc) for doc in _list(docs, "authenticationRestrictions"))
+    return tuple(parse_restriction(doc) for doc in as_list(docs, "authenticationRestrictions"))
 
 
 def _networks(fields: Mapping[str, Any], key: str) -> tuple[Network, ...] | None:
     if key not in fields:
         return None
-    return tuple(_network(text, key) for text in _list(fields[key], f"authenticationRestrictions.{key}"))
+    return tuple(_network(text, key) for text in as_list(fields[key], f"authenticationRestrictions.{key}"))
 
 
 def _network(text: object, key: str) -> Network:
     if not isinstance(text, str):
-        raise _ill_typed(f"authenticationRestrictions.{key}", text, "string")
+        raise ill_typed(f"authenticationRestrictions.{key}", text, "string")
     address, slash, length = text.partition("/")
     try:
         host = ip_address(address)
@@ -294,12 +301,12 @@ def parse_credentials(doc: object) -> dict[str, ScramCredentials]:
     Mechanisms other than SCRAM-SHA-1 and SCRAM-SHA-256 are left out (nobody can log in with them here). Raises
     `CommandError` 2 naming the field, never its value, when an entry is malformed or a length is not the mechanism's.
     """
-    fields = _mapping(doc, "credentials")
+    fields = as_mapping(doc, "credentials")
     return {name: _scram(name, fields[name]) for name in SCRAM_LENGTHS if name in fields}
 
 
 def _scram(mechanism: str, doc: object) -> ScramCredentials:
-    fields = _mapping(doc, f"credentials.{mechanism}")
+    fields = as_mapping(doc, f"credentials.{mechanism}")
     count = fields.get("iterationCount")
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise CommandError(
@@ -343,7 +350,7 @@ def role_from_directory(doc: object) -> Role:
 
 def _from_directory(parse: Callable[[Mapping[str, Any]], T], doc: object, kind: str) -> T:
     try:
-        return parse(_mapping(doc, kind))
+        return parse(as_mapping(doc, kind))
     except CommandError as error:
         raise CommandError(
             ErrorCode.INTERNAL_ERROR,
@@ -353,12 +360,10 @@ def _from_directory(parse: Callable[[Mapping[str, Any]], T], doc: object, kind: 
 
 
 def _user(doc: Mapping[str, Any]) -> User:
-    name = UserName(
-        *_two_strings({key: doc[key] for key in ("user", "db") if key in doc}, "UserName", "user")
-    )
+    name = UserName(_string_of(doc, "UserName", "user"), _string_of(doc, "UserName", "db"))
     user_id = doc.get("userId")
     if not isinstance(user_id, bytes) or len(user_id) != 16:
-        raise _ill_typed("userId", user_id, "UUID")
+        raise ill_typed("userId", user_id, "UUID")
     roles = _role_names(doc, "roles", name.db)
     inherited = _role_names(doc, "inheritedRoles", name.db)
     own = parse_restrictions(doc.get("authenticationRestrictions"))
@@ -370,15 +375,13 @@ def _user(doc: Mapping[str, Any]) -> User:
         roles=roles,
         inherited_roles=tuple(sorted({*roles, *inherited})),
         privileges=dict(parse_privileges(doc.get("inheritedPrivileges"), newer_upstream=True)),
-        restrictions=(own, *(parse_restrictions(array) for array in _list(doc.get(key), key))),
+        restrictions=(own, *(parse_restrictions(array) for array in as_list(doc.get(key), key))),
     )
 
 
 def _role(doc: Mapping[str, Any]) -> Role:
-    name = RoleName(
-        *_two_strings({key: doc[key] for key in ("role", "db") if key in doc}, "RoleName", "role")
-    )
-    arrays = _list(doc.get("authenticationRestrictions", []), "authenticationRestrictions")
+    name = RoleName(_string_of(doc, "RoleName", "role"), _string_of(doc, "RoleName", "db"))
+    arrays = as_list(doc.get("authenticationRestrictions", []), "authenticationRestrictions")
     if len(arrays) > 1:
         raise CommandError(ErrorCode.BAD_VALUE, "authenticationRestrictions must hold one array")
     return Role(
@@ -391,64 +394,4 @@ def _role(doc: Mapping[str, Any]) -> Role:
 
 
 def _role_names(doc: Mapping[str, Any], key: str, db: str) -> tuple[RoleName, ...]:
-    return tuple(parse_role_name(value, db) for value in _list(doc.get(key), key))
-
-
-def _mapping(value: object, field: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise _ill_typed(field, value, "object")
-    return value
-
-
-def _list(value: object, field: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise _ill_typed(field, value, "array")
-    return value
-
-
-def _only_known(fields: Mapping[str, Any], where: str, known: tuple[str, ...]) -> None:
-    for key in fields:
-        if key not in known:
-            raise CommandError(_UNKNOWN_FIELD, f"BSON field '{where}.{key}' is an unknown field.")
-
-
-def _typed(fields: Mapping[str, Any], key: str, kind: type[T], kind_name: str) -> T | None:
-    if key not in fields:
-        return None
-    value = fields[key]
-    if not isinstance(value, kind):
-        raise _wrong_type(key, kind_name, value)
-    return value
-
-
-def _wrong_type(key: str, expected: str, value: object) -> CommandError:
-    """The type errors of privilege documents (2); mongod prints the document around this text."""
-    return CommandError(
-        ErrorCode.BAD_VALUE, f"wrong type for '{key}' field, expected {expected}, found {_type_name(value)}"
-    )
-
-
-def _ill_typed(field: str, value: object, expected: str) -> CommandError:
-    """The type errors of everything else (14)."""
-    found = _type_name(value)
-    return CommandError(
-        ErrorCode.TYPE_MISMATCH,
-        f"BSON field '{field}' is the wrong type '{found}', expected type '{expected}'",
-    )
-
-
-_TYPE_NAMES: tuple[tuple[type | tuple[type, ...], str], ...] = (
-    (bool, "bool"),
-    (int, "int"),
-    (float, "double"),
-    (str, "string"),
-    (list, "array"),
-    (Mapping, "object"),
-    (bytes, "binData"),
-    (type(None), "null"),
-)
-
-
-def _type_name(value: object) -> str:
-    """The BSON alias of a decoded value's type, for error texts; bson's own classes keep their Python name."""
-    return next((name for kind, name in _TYPE_NAMES if isinstance(value, kind)), type(value).__name__)
+    return tuple(parse_role_name(value, db) for value in as_list(doc.get(key), key))

@@ -1,11 +1,28 @@
-"""Laws of authorisation: monotone without NotHeld, conjunctive, Boolean, and independent of the cache."""
+"""Laws of authorisation: monotone without NotHeld, conjunctive, Boolean, independent of the cache; and no document or
+file makes the parsers raise anything but their own errors."""
 
 from __future__ import annotations
 
-from hypothesis import given
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mongoguard.authz.authorization_session import AuthorizationSession
+from mongoguard.config.user_file import parse_user_file
+from mongoguard.errors import CommandError, ConfigError
+from mongoguard.model.documents import (
+    parse_credentials,
+    parse_privileges,
+    parse_resource,
+    parse_restrictions,
+    parse_role_name,
+    parse_user_name,
+    role_from_directory,
+    user_from_directory,
+)
 from mongoguard.model.names import UserName
 from mongoguard.model.privilege import AllOf, AnyActionInDatabase, AnyOf, NotHeld, Privilege, Requirement
 from mongoguard.model.resource_pattern import MatchType, ResourcePattern, search_list
@@ -155,3 +172,89 @@ def test_an_allowed_decision_lacks_nothing_and_has_nothing_in_excess(
 @given(requirements)
 def test_nobody_is_allowed_nothing(requirement: Requirement) -> None:
     assert not AuthorizationSession(None).authorize(requirement).allowed
+
+
+KEYS = (
+    *(
+        "db",
+        "collection",
+        "cluster",
+        "anyResource",
+        "system_buckets",
+        "resource",
+        "actions",
+        "user",
+        "role",
+        "roles",
+    ),
+    *(
+        "clientSource",
+        "serverAddress",
+        "SCRAM-SHA-1",
+        "salt",
+        "iterationCount",
+        "userId",
+        "credentials",
+        "privileges",
+    ),
+)
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.binary(max_size=16),
+    st.text(max_size=8),
+    st.sampled_from(KEYS),
+)
+values = st.recursive(
+    scalars,
+    lambda v: st.one_of(st.lists(v, max_size=3), st.dictionaries(st.sampled_from(KEYS), v, max_size=4)),
+    max_leaves=8,
+)
+resources = st.dictionaries(
+    st.sampled_from(KEYS[:5]), st.one_of(st.just(""), st.just(True), st.text(max_size=4)), max_size=3
+)
+
+
+@given(values)
+@pytest.mark.parametrize(
+    "parse",
+    [
+        parse_resource,
+        parse_privileges,
+        lambda value: parse_privileges(value, newer_upstream=True),
+        parse_restrictions,
+        parse_credentials,
+        lambda value: parse_role_name(value, "t"),
+        lambda value: parse_user_name(value, "t"),
+        user_from_directory,
+        role_from_directory,
+    ],
+)
+def test_a_document_parses_or_raises_a_command_error(parse: Any, value: Any) -> None:
+    with contextlib.suppress(CommandError):
+        parse(value)
+
+
+@given(resources)
+def test_a_resource_that_parses_prints_a_document_that_parses_to_the_same(doc: dict[str, Any]) -> None:
+    with contextlib.suppress(CommandError):
+        pattern = parse_resource(doc)
+        assert parse_resource(pattern.to_document()) == pattern
+
+
+@given(st.one_of(st.text(), st.text(alphabet=":-[]{}'\"&*!|>#%@,? \nab1.=<~")))
+@example("users: [{user: =, db: t, roles: []}]")
+@example("users: [{<<: 1}]")
+@example('users: [{user: a, db: "\\ud800", roles: []}]')
+@example('users: [{user: "\\ud800", db: $external, roles: []}]')
+@example("users: [{user: 1:99999999999999999999, db: !!binary x, roles: []}]")
+@example("users: [{user: !!int x, db: t, roles: []}]")
+@example("users: [{user: !!float '', db: t, roles: []}]")
+@example("users: [{user: !!bool x, db: t, roles: []}]")
+@example("users: [{user: !!timestamp x, db: t, roles: []}]")
+@example("users: [{user: !!int '', db: t, roles: []}]")
+def test_a_user_file_parses_or_raises_a_config_error(text: str) -> None:
+    with contextlib.suppress(ConfigError):
+        parse_user_file(text, "users.yaml")

@@ -205,6 +205,8 @@ def test_a_file_of_another_shape_is_refused(text: str, message: str) -> None:
             "user: !!python/name:os.system x\ndb: t\nroles: []",
             "2: a user: the value does not fit its YAML type",
         ),
+        ('user: "\\ud800"\ndb: t\nroles: []', "2: a user: the value does not fit its YAML type"),
+        ("user: !!bool x\ndb: t\nroles: []", "2: a user: the value does not fit its YAML type"),
         ("user: 2025-02-30\ndb: t\nroles: []", "2: a user: the value does not fit its YAML type"),
     ],
 )
