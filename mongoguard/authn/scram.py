@@ -9,7 +9,8 @@ A login costs a handful of HMACs here: only the client, and `derive_credentials`
 Where mongod differs: it stops at the first message of a user that does not exist or lacks the mechanism, which tells
 user names to anybody. Here such a conversation goes on with decoy credentials, made from a key of the deployment: a
 salt that never changes for a name, the default iteration count, the same messages, and the same work until the proof
-fails. Nor does mongod compare the channel-binding value (`c=`) with the GS2 header, as RFC 5802 section 6 demands.
+fails. What still tells users from decoys: an iteration count that is not the default, and having only one of the
+mechanisms, which drivers must be told (`saslSupportedMechs`). Nor does mongod compare the channel-binding value (`c=`) with the GS2 header, as RFC 5802 section 6 demands.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ SCRAM_SHA_256 = ScramMechanism("SCRAM-SHA-256", "sha256", 32, 28, 15_000)
 SCRAM_MECHANISMS: Mapping[str, ScramMechanism] = MappingProxyType(
     {mechanism.name: mechanism for mechanism in (SCRAM_SHA_256, SCRAM_SHA_1)}
 )
-"""By name, the preferred one first, which is also the order in which mongod lists them in saslSupportedMechs."""
+"""By name, the preferred one first: the order in saslSupportedMechs (mongod's is one of chance, fixed at its start)."""
 
 
 @dataclass(frozen=True, slots=True)

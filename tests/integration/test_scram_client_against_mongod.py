@@ -1,4 +1,5 @@
-"""The SCRAM twins against a real mongod: our client logs in there, our server accepts the credentials stored there."""
+"""authn against a real mongod: our client logs in there, our server accepts the credentials stored there, and the SASL
+state machine answers the same commands with the same codes and texts."""
 
 from __future__ import annotations
 
@@ -16,11 +17,15 @@ import pymongo
 import pytest
 from pymongo.uri_parser import parse_uri
 
+from mongoguard.authn.authentication_session import AuthenticationSession
 from mongoguard.authn.conversation import AuthenticationFailure
 from mongoguard.authn.scram import SCRAM_MECHANISMS, ScramServerConversation, derive_credentials
 from mongoguard.authn.upstream_login import UpstreamCredential, UpstreamLoginError, upstream_login
+from mongoguard.errors import CommandError
 from mongoguard.model.names import UserName
+from mongoguard.model.restriction import Peer
 from mongoguard.model.user import ScramCredentials, User
+from mongoguard.wire.document import Document
 from tests.unit.authn.driving import Shell, client
 
 DB = "mongoguard_scram_twins"
@@ -149,3 +154,172 @@ def test_a_decoys_defaults_are_those_of_mongods_new_users(users):
         stored = _stored(users, "plain", name)
         assert stored.iteration_count == mechanism.default_iterations
         assert len(stored.salt) == mechanism.salt_bytes
+
+
+FIRST = b"n,,n=plain,r=client-nonce"
+SHA256 = "SCRAM-SHA-256"
+
+SEQUENCES: dict[str, list[dict[str, Any]]] = {
+    "continue without a conversation": [{"saslContinue": 1, "conversationId": 1, "payload": b""}],
+    "a wrong conversation id": [
+        {"saslStart": 1, "mechanism": SHA256, "payload": FIRST},
+        {"saslContinue": 1, "conversationId": 2, "payload": b"x"},
+        {"saslContinue": 1, "conversationId": 1, "payload": b"x"},
+    ],
+    "ill-formed commands leave the conversation": [
+        {"saslStart": 1, "mechanism": SHA256, "payload": FIRST},
+        {"saslStart": 1, "mechanism": SHA256},
+        {"saslContinue": 1, "conversationId": 1, "payload": 5},
+        {"saslContinue": 1, "conversationId": 1.0, "payload": b"x"},
+        {"saslContinue": 1, "conversationId": 1, "payload": b"x", "bogus": 1},
+        {"saslContinue": 1, "conversationId": 1, "payload": b"x"},
+        {"saslContinue": 1, "conversationId": 1, "payload": b"x"},
+    ],
+    "a failed start ends the conversation": [
+        {"saslStart": 1, "mechanism": SHA256, "payload": FIRST},
+        {"saslStart": 1, "mechanism": "FOO", "payload": FIRST},
+        {"saslContinue": 1, "conversationId": 1, "payload": b"x"},
+    ],
+    "a payload in base64": [
+        {"saslStart": 1, "mechanism": SHA256, "payload": base64.b64encode(FIRST).decode()},
+        {"saslContinue": 1, "conversationId": 1, "payload": "eA=="},
+    ],
+    "wrong types and values": [
+        {"saslStart": 1},
+        {"saslStart": 1, "payload": FIRST},
+        {"saslStart": 1, "mechanism": None, "payload": FIRST},
+        {"saslStart": 1, "mechanism": 5, "payload": FIRST},
+        {"saslStart": 1, "mechanism": SHA256, "payload": None},
+        {"saslStart": 1, "mechanism": SHA256, "payload": bson.Binary(FIRST, 128)},
+        {"saslStart": 1, "mechanism": SHA256, "payload": "abc"},
+        {"saslStart": 1, "mechanism": SHA256, "payload": "ab!d"},
+        {"saslStart": 1, "mechanism": SHA256, "payload": ""},
+        {"saslStart": 1, "mechanism": SHA256, "payload": FIRST, "options": {"skipEmptyExchange": 1}},
+        {"saslStart": 1, "mechanism": SHA256, "payload": FIRST, "options": 1},
+        {"saslStart": 1, "mechanism": SHA256, "payload": FIRST, "autoAuthorize": "x"},
+        {"saslStart": 1, "mechanism": SHA256, "payload": FIRST, "writeConcern": {}},
+        {"saslStart": 1, "mechanism": SHA256, "payload": FIRST, "comment": "x", "maxTimeMS": 1000},
+        {"saslStart": 1, "mechanism": "", "payload": FIRST},
+        {"saslStart": 1, "mechanism": "PLAIN", "payload": FIRST},
+        {"saslStart": 1, "mechanism": SHA256, "payload": FIRST, "$db": "$external"},
+        {"authenticate": 1},
+        {"authenticate": 1, "mechanism": ""},
+        {"authenticate": 1, "mechanism": "PLAIN"},
+        {"authenticate": 1, "mechanism": SHA256},
+        {"authenticate": 1, "mechanism": "MONGODB-X509", "db": "x"},
+    ],
+    "first messages": [
+        {"saslStart": 1, "mechanism": SHA256, "payload": payload}
+        for payload in (
+            b"",
+            b"y,,n=plain,r=abcd",
+            b"n,a=plain,n=plain,r=abcd",
+            b"n,a=,n=plain,r=abcd",
+            b"n,a=other,n=plain,r=abcd",
+            b"n,x,n=plain,r=abcd",
+            b"p=tls-unique,,n=plain,r=abcd",
+            b"Y,,n=plain,r=abcd",
+            b"n,,m=x,n=plain,r=abcd",
+            b"n,,n=plain,r=abc",
+            b"n,,n=plain",
+            b"n,,n=,r=abcd",
+            b"n,,r=abcd,n=plain",
+            b"n,,n=plain,r=abcd,x=1",
+            b"n,,n=plain,r=abcd,",
+            b"n,,n=comma=2Cand=3Dequals,r=abcd",
+            b"n,,n==3D2C,r=abcd",
+            b"n,,n=pl\xff,r=abcd",
+        )
+    ],
+}
+
+
+def _shape(reply: dict[str, Any]) -> dict[str, Any]:
+    """A reply without what is random in it: the nonce's 32 characters, and the server's own fields."""
+    shape = {k: v for k, v in reply.items() if k in ("conversationId", "done", "payload", "code", "errmsg")}
+    payload = shape.get("payload")
+    if isinstance(payload, str):
+        shape["payload"] = ("base64", len(payload))
+    elif payload:
+        nonce, _, rest = payload.partition(b",")
+        shape["payload"] = (nonce[:-32], rest)
+    return shape
+
+
+@pytest.mark.parametrize("sequence", SEQUENCES.values(), ids=SEQUENCES)
+def test_the_session_answers_commands_as_mongod_does(uri, users, sequence):
+    shell = Shell()
+    for name in USERS:
+        stored = {mechanism: _stored(users, name, mechanism) for mechanism in SCRAM_MECHANISMS}
+        shell.add(User(UserName(name, DB), credentials=stored))
+    session = AuthenticationSession(tuple(SCRAM_MECHANISMS), b"k" * 16, Peer(None, None))
+    answers = {"saslStart": session.sasl_start, "saslContinue": session.sasl_continue}
+    with connect(uri) as wire:
+        for fields in sequence:
+            command = {**fields, "$db": fields.get("$db", DB)}
+            answer = answers.get(next(iter(command)), session.authenticate)
+            try:
+                ours = shell.run(answer(command["$db"], Document(bson.encode(command))))
+            except CommandError as error:
+                ours = {"code": error.code, "errmsg": error.errmsg}
+            assert _shape(ours) == _shape(wire.command(command)), command
+
+
+HELLOS: list[dict[str, Any]] = [
+    {"saslSupportedMechs": value}
+    for value in (
+        f"{DB}.plain",
+        {"user": "plain", "db": DB},
+        "plain",
+        "",
+        5,
+        None,
+        ["x"],
+        {"user": "plain"},
+        {"user": 5, "db": DB},
+        {"user": "plain", "db": DB, "x": 1},
+    )
+] + [
+    {"speculativeAuthenticate": value}
+    for value in (
+        None,
+        5,
+        [],
+        {},
+        {"saslContinue": 1},
+        {"mechanism": SHA256, "saslStart": 1},
+        {"saslStart": 1},
+        {"saslStart": 1, "mechanism": SHA256, "payload": FIRST},
+        {"saslStart": 1, "mechanism": SHA256, "payload": FIRST, "db": DB},
+        {"saslStart": 1, "mechanism": SHA256, "payload": FIRST, "db": 5},
+        {"saslStart": 1, "mechanism": SHA256, "payload": FIRST, "db": DB, "bogus": 1},
+        {"saslStart": 1, "mechanism": SHA256, "payload": b"x", "db": DB},
+        {"saslStart": 1, "mechanism": "FOO", "payload": FIRST, "db": DB},
+        {"authenticate": 1},
+        {"authenticate": 1, "mechanism": "MONGODB-X509", "db": "$external"},
+    )
+]
+
+
+@pytest.mark.parametrize("fields", HELLOS, ids=repr)
+def test_hello_is_answered_as_mongod_does(uri, users, fields):
+    shell = Shell()
+    stored = {mechanism: _stored(users, "plain", mechanism) for mechanism in SCRAM_MECHANISMS}
+    shell.add(User(UserName("plain", DB), credentials=stored))
+    session = AuthenticationSession(tuple(SCRAM_MECHANISMS), b"k" * 16, Peer(None, None))
+    hello = Document(bson.encode({"hello": 1, **fields, "$db": "admin"}))
+    ours: dict[str, Any] = {}
+    try:
+        ours["speculativeAuthenticate"] = shell.run(session.speculative(hello))
+        ours["saslSupportedMechs"] = shell.run(session.sasl_supported_mechs(hello))
+    except CommandError as error:
+        ours = {"code": error.code, "errmsg": error.errmsg}
+    with connect(uri) as wire:
+        theirs = wire.command({"hello": 1, **fields, "$db": "admin"})
+    for name in ("code", "errmsg"):
+        assert ours.get(name) == theirs.get(name)
+    # mongod's order is one of chance, fixed when it starts
+    assert sorted(ours.get("saslSupportedMechs") or []) == sorted(theirs.get("saslSupportedMechs") or [])
+    assert _shape(ours.get("speculativeAuthenticate") or {}) == _shape(
+        theirs.get("speculativeAuthenticate") or {}
+    )
