@@ -10,7 +10,8 @@ Where mongod differs: it stops at the first message of a user that does not exis
 user names to anybody. Here such a conversation goes on with decoy credentials, made from a key of the deployment: a
 salt that never changes for a name, the default iteration count, the same messages, and the same work until the proof
 fails. What still tells users from decoys: an iteration count that is not the default, and having only one of the
-mechanisms, which drivers must be told (`saslSupportedMechs`). Nor does mongod compare the channel-binding value (`c=`) with the GS2 header, as RFC 5802 section 6 demands.
+mechanisms, which drivers must be told (`saslSupportedMechs`).
+Nor does mongod compare the channel-binding value (`c=`) with the GS2 header, as RFC 5802 section 6 demands.
 """
 
 from __future__ import annotations
