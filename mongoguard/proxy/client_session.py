@@ -14,13 +14,19 @@ from mongoguard.authn.authentication_session import AuthenticationSession
 from mongoguard.authz.authorization_session import AuthorizationSession, Decision
 from mongoguard.command.catalog import find_row
 from mongoguard.command.command import Command
-from mongoguard.command.generic import check_generic_arguments, generic_requirement
+from mongoguard.command.generic import (
+    check_api_version,
+    check_transaction_fields,
+    generic_denied,
+    generic_requirement,
+)
 from mongoguard.command.printing import not_authorized
+from mongoguard.command.requirement import requirement_of
 from mongoguard.command.spec import Asker, CommandRow, Handling
 from mongoguard.effects import Emit, FetchUser, Flow, Relay, RelayedReply, perform
 from mongoguard.errors import CommandError, ErrorCode, ProtocolError, UpstreamError, UpstreamUnavailable
 from mongoguard.model.names import RoleName, UserName
-from mongoguard.model.privilege import NOTHING, AllOf, Requirement
+from mongoguard.model.privilege import NOTHING, Requirement
 from mongoguard.model.restriction import Peer
 from mongoguard.model.user import User
 from mongoguard.observe.access_messages import auth_check
@@ -58,9 +64,9 @@ _OP_GET_MORE = OpCode.GET_MORE.to_bytes(4, "little")
 class RefusedError(CommandError):
     """A refusal that carries the decision it was made from, for the audit event."""
 
-    def __init__(self, error: CommandError, decision: Decision, reason: str = "") -> None:
-        """Word it as `error`; `reason` is for the audit stream only."""
-        super().__init__(error.code, error.errmsg, reason=reason, err_info=error.err_info)
+    def __init__(self, error: CommandError, decision: Decision) -> None:
+        """Word it as `error`."""
+        super().__init__(error.code, error.errmsg, reason=error.reason, err_info=error.err_info)
         self.decision = decision
 
 
@@ -149,8 +155,7 @@ class ClientSession:
             if row.handling is Handling.LOCAL or (row.name == "ping" and self.user is None):
                 fields = yield from LOCAL_COMMANDS[row.name](self, command)
                 return self._reply(message.request_id, ok_body(fields))
-            requirement = self._requirement(row, command)
-            self._decide(row, command, requirement)
+            requirement = self._decide(row, command)
             if self.settings.audit_authorization_success:
                 yield from self._audit(row, command, 0)
             return (yield from self._carry_out(message, row, command, requirement))
@@ -160,40 +165,43 @@ class ClientSession:
             raise
 
     def admit(self, row: CommandRow, command: Command) -> Flow[None]:
-        """The checks before any privilege: generic arguments, the admin database, a login that still holds."""
-        check_generic_arguments(command)
+        """The checks before any privilege: the API version, the admin database, a login that still holds."""
+        check_api_version(command, row)
         if row.admin_only and command.db != "admin":
             raise CommandError(
                 ErrorCode.UNAUTHORIZED, f"{row.name} may only be run against the admin database."
             )
         if self._stale:
             yield from self._refresh()
-        if row.requires_auth and self.user is None and self.settings.authorization_enabled:
-            raise CommandError(ErrorCode.UNAUTHORIZED, f"command {row.name} requires authentication")
+        if self.user is None and self.settings.authorization_enabled:
+            if row.requires_auth:
+                raise CommandError(ErrorCode.UNAUTHORIZED, f"command {row.name} requires authentication")
+            check_transaction_fields(command)
         if self._user is not self.user:
             self._become(self.user)
 
     # ---- deciding ---------------------------------------------------------------------------------------------------
 
-    def _requirement(self, row: CommandRow, command: Command) -> Requirement:
-        own = row.requires(command, self._asker)
-        generic = generic_requirement(command, self._asker)
-        return own if generic is NOTHING else AllOf((generic, own))
-
-    def _decide(self, row: CommandRow, command: Command, requirement: Requirement) -> None:
-        """Return if the command is allowed; raise its refusal otherwise."""
-        if row.handling is Handling.REFUSED:
-            raise RefusedError(not_authorized(command), ALLOWED_TO_ALL, row.refusal)
+    def _decide(self, row: CommandRow, command: Command) -> Requirement:
+        """What the command needs, if that is held; raises its refusal otherwise."""
         if row.changes_users and not self.settings.relays_user_management:
             raise CommandError(
                 ErrorCode.COMMAND_NOT_SUPPORTED,
                 f"{row.name} is not available: users and roles are read from a file (security.userDirectory: file)",
             )
-        if not self.settings.authorization_enabled or not row.requires_auth:
-            return
-        decision = self.authorization.authorize(requirement)
-        if not decision.allowed:
-            raise RefusedError(self._explained(not_authorized(command), decision), decision)
+        own = requirement_of(row, command, self._asker)
+        generic = generic_requirement(command, self._asker)
+        if not self.settings.authorization_enabled:
+            return own
+        if generic is not NOTHING:
+            decision = self.authorization.authorize(generic)
+            if not decision.allowed:
+                raise RefusedError(self._explained(generic_denied(command, self._asker), decision), decision)
+        if row.requires_auth:
+            decision = self.authorization.authorize(own)
+            if not decision.allowed:
+                raise RefusedError(self._explained(not_authorized(command), decision), decision)
+        return own
 
     def _explained(self, error: CommandError, decision: Decision) -> CommandError:
         if self.settings.explain_denials:

@@ -159,10 +159,6 @@ def _start_session(session: ClientSession, _command: Command) -> Flow[dict[str, 
     return {"id": {"id": Binary(bytes(random), 4)}, "timeoutMinutes": _session_timeout(session)}
 
 
-def _get_nonce(_session: ClientSession, _command: Command) -> Flow[dict[str, Any]]:
-    return {"nonce": (yield from perform(RandomBytes(8))).hex()}
-
-
 def _get_last_error(_session: ClientSession, _command: Command) -> Flow[dict[str, Any]]:
     yield from ()
     raise CommandError(5739000, "getLastError command is not supported")
@@ -179,7 +175,6 @@ LOCAL_COMMANDS: Mapping[str, LocalCommand] = {
     "buildInfo": _build_info,
     "connectionStatus": _connection_status,
     "getLastError": _get_last_error,
-    "getnonce": _get_nonce,
     "hello": _hello,
     "isMaster": _hello,
     "logout": _logout,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from mongoguard.errors import CommandError, ErrorCode
 from mongoguard.proxy.identity import Identity
-from mongoguard.wire.document import Document, encode_element
+from mongoguard.wire.document import NULL, Document, encode_element
 from mongoguard.wire.message import OpMsg
 from mongoguard.wire.splice import Splice, append_to_document, splice_message
 
@@ -33,7 +33,7 @@ class Narrowing:
 
 def session_id(body: Document) -> bytes | None:
     """`lsid.id`, or None without an lsid. Raises `CommandError` for an lsid that is not one."""
-    if "lsid" not in body.fields:
+    if body.type_of("lsid") in (None, NULL):
         return None
     lsid = body.document("lsid")
     value = None if lsid is None else lsid.binary("id")
