@@ -9,14 +9,36 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mongoguard.errors import CommandError, ErrorCode
-from mongoguard.model.names import Namespace
+from mongoguard.model.names import EXTERNAL_DB, Namespace
 from mongoguard.wire.document import STRING, Document
 
-__all__ = ["Command"]
+__all__ = ["Command", "check_collection"]
 
-_FORBIDDEN_IN_DB = frozenset("./\\ \"\0")
+_FORBIDDEN_IN_DB = frozenset('./\\ "\0')
 MAX_DB_NAME = 63
 """Bytes in a database name; mongod refuses 64 and more."""
+
+_UUID_SUBTYPE = 4
+
+
+def check_collection(db: str, collection: str) -> None:
+    """Raise `CommandError` 73 for a collection name that mongod refuses, in its words.
+
+    A `$` is refused for every command (mongod: some before, some after it checks privileges), because such names mean
+    the server's own pseudo-collections; the old oplog `local.oplog.$main` is the one that exists.
+    """
+    if not collection:
+        raise CommandError(ErrorCode.INVALID_NAMESPACE, f"Invalid namespace specified '{db}.'")
+    if collection[0] == ".":
+        raise CommandError(
+            ErrorCode.INVALID_NAMESPACE, f"Collection names cannot start with '.': {collection}"
+        )
+    if "\0" in collection:
+        raise CommandError(ErrorCode.INVALID_NAMESPACE, "namespaces cannot have embedded null characters")
+    if db == EXTERNAL_DB or ("$" in collection and (db, collection) != ("local", "oplog.$main")):
+        raise CommandError(
+            ErrorCode.INVALID_NAMESPACE, f"Invalid collection name specified '{db}.{collection}"
+        )
 
 
 class Command:
@@ -42,25 +64,48 @@ class Command:
         """The command field's value when it is a string: the collection, for most commands."""
         return self.body.string(self.name)
 
-    def namespace(self) -> Namespace:
-        """The namespace that the command field names on the command's own database.
+    def target_string(self) -> str:
+        """The command field's value, which must be a string.
 
-        Raises `CommandError` 73 as mongod words it, when it is no string, empty, or no valid collection name.
+        Raises `CommandError` 2 as mongod words it for another type, and 73 for a collection given by its UUID: whose
+        collection that is, only the server knows.
         """
-        collection = self.body.string(self.name)
-        if collection is None:
+        text = self.body.string(self.name)
+        if text is not None:
+            return text
+        self.refuse_uuid()
+        raise CommandError(
+            ErrorCode.BAD_VALUE, f"collection name has invalid type {self.body.type_name(self.name)}"
+        )
+
+    def refuse_uuid(self) -> None:
+        """Raise `CommandError` 73 when the command field is a UUID: which collection it means cannot be known here."""
+        binary = self.body.binary(self.name)
+        if binary is not None and binary[0] == _UUID_SUBTYPE:
             raise CommandError(
                 ErrorCode.INVALID_NAMESPACE,
-                f"collection name has invalid type {self.body.type_name(self.name)}",
+                "a collection given by its UUID cannot be authorized here; give its name",
+                reason="collection given by UUID",
             )
-        if not collection or collection.startswith(".") or "\0" in collection:
-            raise CommandError(
-                ErrorCode.INVALID_NAMESPACE, f"Invalid namespace specified '{self.db}.{collection}'"
-            )
-        return Namespace(self.db, collection)
+
+    def collection(self) -> str:
+        """The collection that the command field names on the command's own database.
+
+        Raises `CommandError` as mongod words it, when it is no string or no valid collection name.
+        """
+        text = self.body.string(self.name)
+        if text is None:
+            return self.target_string()
+        if not text or text[0] == "." or "$" in text or "\0" in text or self.db == EXTERNAL_DB:
+            check_collection(self.db, text)
+        return text
+
+    def namespace(self) -> Namespace:
+        """The command's database and `collection`."""
+        return Namespace(self.db, self.collection())
 
     def documents(self, name: str) -> list[Document] | None:
-        """The documents of an argument that may come as a document sequence or as an array; None when absent or ill-typed."""
+        """The documents of an argument that may come as a sequence or as an array; None when absent or ill-typed."""
         spans = self.sequences.get(name)
         if spans is not None:
             return [Document(self.body.data, start, end, 1) for start, end in spans]

@@ -51,8 +51,14 @@ class CommandRow:
 
     `requires_auth`: refused with 13 when nobody is logged in. `admin_only`: refused with 13 on another database.
     `opens_cursor`: the reply may hold a cursor to be entered in the cursor table. `changes_users`: the directory's
-    cache must be dropped after it. `opaque`: arguments whose values are payload (cut from audit and refusal texts is
-    done elsewhere); `since`: the server version whose documentation the row follows, when newer than 6.0.
+    cache must be dropped after it. `secret_fields`: printed as "xxx" in refusals and audit events. `since`: the server
+    version whose documentation the row follows, when newer than 6.0. `api_v1`: part of API version 1, so allowed with
+    apiStrict.
+
+    `fields`: the arguments of its own that the row understands, besides the generic ones; any other is refused with
+    40415. None for commands whose privileges do not depend on their arguments. `internal_fields`: arguments that only
+    servers send to each other, allowed to holders of `internal`. `sequences`: arguments that may come as a document
+    sequence; every other sequence is refused.
     """
 
     name: str
@@ -66,3 +72,7 @@ class CommandRow:
     refusal: str = ""
     since: str = "6.0"
     secret_fields: frozenset[str] = field(default_factory=frozenset)
+    api_v1: bool = False
+    fields: frozenset[str] | None = None
+    internal_fields: frozenset[str] = field(default_factory=frozenset)
+    sequences: frozenset[str] = field(default_factory=frozenset)

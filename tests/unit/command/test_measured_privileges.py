@@ -1,0 +1,111 @@
+"""The catalogue against what a 6.0.5 server was measured to need: fixtures/mongod/6.0.5/min_privileges.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bson import json_util
+
+from mongoguard.command.spec import Asker
+from mongoguard.errors import CommandError
+from mongoguard.model.names import UserName
+from mongoguard.model.privilege import Privilege
+from mongoguard.model.resource_pattern import ResourcePattern
+from tests.unit.command.commands import allowed, required
+
+FIXTURES = Path(__file__).parents[3] / "fixtures" / "mongod" / "6.0.5"
+MEASURED = Asker(UserName("mp", "admin"), frozenset({("mprole", "admin")}))
+
+DIFFERENT_ON_PURPOSE = {
+    "find by UUID": "a UUID cannot be resolved to a name here",
+    "updateUser mechanisms": "a hole of 6.0.5, closed by later servers",
+    "updateUser own mechanisms": "a hole of 6.0.5, closed by later servers",
+    "$search": "a row of later servers; find is needed before the server says that it does not know it",
+    "$listCachedAndActiveUsers": "6.0.5 refuses it by configuration before it checks privileges",
+    "internalRenameIf": "between servers",
+    "replSetGetRBID": "between servers",
+    "_getUserCacheGeneration": "between servers",
+    "_flushRoutingTableCacheUpdates": "between servers",
+    "abortShardSplit": "between servers",
+    "replSetHeartbeat": "between servers",
+    "replSetUpdatePosition": "between servers",
+    "replSetRequestVotes": "between servers",
+    "_mergeAuthzCollections": "between servers",
+}
+
+
+def _entries() -> list[dict[str, Any]]:
+    text = (FIXTURES / "min_privileges.json").read_text()
+    return list(json.loads(text)["entries"])
+
+
+def _command(entry: dict[str, Any]) -> dict[str, Any]:
+    options = json_util.JSONOptions(json_mode=json_util.JSONMode.RELAXED, uuid_representation=0)
+    decoded: dict[str, Any] = json_util.loads(json.dumps(entry["command"]), json_options=options)
+    return decoded
+
+
+def _privilege(document: dict[str, Any]) -> Privilege:
+    resource = document["resource"]
+    actions = frozenset(action.split(" ")[0] for action in document["actions"])
+    if "cluster" in resource:
+        return Privilege(ResourcePattern.for_cluster(), actions)
+    if "anyResource" in resource:
+        return Privilege(ResourcePattern.for_any_resource(), actions)
+    match resource["db"], resource["collection"]:
+        case "", "":
+            pattern = ResourcePattern.for_any_normal_resource()
+        case "", collection:
+            pattern = ResourcePattern.for_collection(collection)
+        case db, "":
+            pattern = ResourcePattern.for_database(db)
+        case db, collection:
+            pattern = ResourcePattern.for_exact_namespace(db, collection)
+    return Privilege(pattern, actions)
+
+
+ENTRIES = [e for e in _entries() if e["name"] not in DIFFERENT_ON_PURPOSE]
+IDS = [f"{e['name']} on {e['db']}" for e in ENTRIES]
+
+
+def _is_allowed(entry: dict[str, Any], held: list[Privilege]) -> bool:
+    try:
+        return allowed(required(_command(entry), entry["db"], MEASURED), held)
+    except CommandError as error:
+        # mongod, too, answers some commands with the same error to everyone, privileged or not.
+        if error.code != entry["replyWithThose"]["code"]:
+            raise
+        return True
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=IDS)
+def test_a_command_is_allowed_with_the_privileges_that_mongod_needs(entry: dict[str, Any]) -> None:
+    assert _is_allowed(entry, [_privilege(p) for p in entry["minimalPrivileges"]])
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=IDS)
+def test_a_command_is_refused_without_any_one_of_them(entry: dict[str, Any]) -> None:
+    try:
+        requirement = required(_command(entry), entry["db"], MEASURED)
+    except CommandError:  # refused whatever is held; the test above checks that mongod says the same
+        return
+    privileges = [_privilege(p) for p in entry["minimalPrivileges"]]
+    for index, privilege in enumerate(privileges):
+        for action in privilege.actions:
+            fewer = [*privileges]
+            fewer[index] = Privilege(privilege.resource, privilege.actions - {action})
+            assert not allowed(requirement, fewer), f"allowed without {action}"
+
+
+def test_every_difference_on_purpose_is_still_a_difference() -> None:
+    for entry in _entries():
+        if entry["name"] not in DIFFERENT_ON_PURPOSE:
+            continue
+        held = [_privilege(p) for p in entry["minimalPrivileges"]]
+        try:
+            assert not allowed(required(_command(entry), entry["db"], MEASURED), held), entry["name"]
+        except CommandError:
+            continue
