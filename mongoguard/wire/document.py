@@ -203,7 +203,7 @@ class Document:
             case 0x01:
                 return float(_double(self.data, element[2])[0])
             case 0x13:
-                return float(self.value(name).to_decimal())
+                return _decimal128_as_float(self.data[element[2] : element[3]])
             case _:
                 return None
 
@@ -293,6 +293,11 @@ def encode(document: dict[str, Any]) -> bytes:
 def encode_element(name: str, value: Any) -> bytes:
     """One element's bytes (type, name, value), for a splice."""
     return bson.encode({name: value})[4:-1]
+
+
+def _decimal128_as_float(data: bytes) -> float:
+    decimal = bson.Decimal128.from_bid(data).to_decimal()
+    return float("nan") if decimal.is_nan() else float(decimal)  # float() raises for a signaling NaN
 
 
 def _decode_bson(data: bytes) -> dict[str, Any]:
