@@ -56,7 +56,9 @@ async def _explain(settings: Settings, name: UserName, command: Command) -> Expl
     if settings.security.user_directory == "file" and settings.security.user_file is not None:
         path = settings.security.user_file
         user_file = parse_user_file(await trio.Path(path).read_text(encoding="utf-8"), path)
-        return explain(_found(user_file.users.get(name), name), user_file.roles, command)
+        return explain(
+            _found(user_file.users.get(name), name), user_file.roles, command, relays_user_management=False
+        )
     from mongoguard.server.directory import open_directory
     from mongoguard.server.upstream import open_upstream
 

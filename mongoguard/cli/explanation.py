@@ -19,6 +19,7 @@ from mongoguard.authz.builtin_roles import ADMIN_ONLY_ROLE_NAMES, BUILTIN_ROLE_N
 from mongoguard.authz.role_graph import RoleGraph
 from mongoguard.command.catalog import find_row
 from mongoguard.command.command import Command
+from mongoguard.command.generic import generic_requirement
 from mongoguard.command.spec import Asker, CommandRow, Handling
 from mongoguard.errors import CommandError, ConfigError
 from mongoguard.model.names import RoleName, UserName
@@ -96,15 +97,19 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def explain(user: User, graph: RoleGraph, command: Command) -> Explanation:
-    """Decide, and say why."""
+def explain(
+    user: User, graph: RoleGraph, command: Command, *, relays_user_management: bool = True
+) -> Explanation:
+    """Decide, and say why. `relays_user_management` is false where users are read from a file."""
     name, db = command.name, command.db
     row = find_row(name)
-    refusal = _refusal(row, command)
+    refusal = _refusal(row, command, relays_user_management)
     if row is None or refusal:
         return Explanation(user.name, db, name, False, refusal)
     try:
-        requirement = row.requires(command, Asker(user.name, frozenset(user.roles)))
+        command.check_database()
+        asker = Asker(user.name, frozenset(user.roles))
+        requirement = AllOf((generic_requirement(command, asker), row.requires(command, asker)))
     except CommandError as error:
         return Explanation(user.name, db, name, False, f"the command is not valid: {error.errmsg}")
     decision = AuthorizationSession(user).authorize(requirement)
@@ -120,11 +125,13 @@ def explain(user: User, graph: RoleGraph, command: Command) -> Explanation:
     )
 
 
-def _refusal(row: CommandRow | None, command: Command) -> str:
+def _refusal(row: CommandRow | None, command: Command, relays_user_management: bool) -> str:
     if row is None:
         return "mongoguard knows no command of this name, and refuses what it does not know"
     if row.handling is Handling.REFUSED:
         return row.refusal
+    if row.changes_users and not relays_user_management:
+        return "users and roles are read from a file (security.userDirectory: file); change that file"
     if row.admin_only and command.db != "admin":
         return "this command runs on the admin database only (--db admin)"
     return ""
@@ -151,7 +158,7 @@ def smallest_builtin_role(missing: Iterable[Privilege]) -> RoleName | None:
     wanted = tuple(missing)
     databases = {p.resource.db for p in wanted if p.resource.db}
     names = [RoleName(role, db) for role in BUILTIN_ROLE_NAMES for db in databases]
-    names += [RoleName(role, "admin") for role in ADMIN_ONLY_ROLE_NAMES]
+    names += [RoleName(role, "admin") for role in ADMIN_ONLY_ROLE_NAMES - _NEVER_SUGGESTED]
     graph = RoleGraph()
     fitting = []
     for name in names:
@@ -165,6 +172,9 @@ def _covers(privileges: Mapping[ResourcePattern, frozenset[str]], requirement: R
     user = User(UserName("candidate", "admin"), privileges=privileges)
     return AuthorizationSession(user).authorize(requirement).allowed
 
+
+_NEVER_SUGGESTED = frozenset({"__system", "__queryableBackup"})
+"""Roles of servers for each other: no person should hold them."""
 
 _WEIGHT = {
     MatchType.EXACT_NAMESPACE: 1,
