@@ -54,6 +54,7 @@ DOUBLE, STRING, DOCUMENT, ARRAY, BINARY, OBJECT_ID, BOOL, NULL = (
     0x0A,
 )
 INT32, TIMESTAMP, INT64, DECIMAL128 = 0x10, 0x11, 0x12, 0x13
+_CODE_WITH_SCOPE = 0x0F
 
 TYPE_NAMES: dict[int, str] = {
     0x01: "double",
@@ -266,6 +267,8 @@ class Document:
         if element[0] in (DOCUMENT, ARRAY):
             view = Document(self.data, element[2], element[3], self.depth + 1)
             return view.decode() if element[0] == DOCUMENT else view.decode_array()
+        if element[0] == _CODE_WITH_SCOPE:
+            return self._code_with_scope(element)
         size = element[3] - element[1] + 5
         wrapped = size.to_bytes(4, "little") + self.data[element[1] : element[3]] + b"\0"
         return next(iter(_decode_bson(wrapped).values()))
@@ -277,6 +280,15 @@ class Document:
     def decode_array(self) -> list[Any]:
         """The whole array as a list, strictly (see `value`)."""
         return [self.value(name) for name in self.fields]
+
+    def _code_with_scope(self, element: Element) -> bson.Code:
+        # bson would decode the scope with its own rules: the last of two equal keys, and any depth.
+        text = element.value + 4
+        scope = text + _variable_size(self.data, STRING, _SIZES[STRING], text, element.end)
+        view = Document(self.data, scope, element.end, self.depth + 1)
+        if view.end != element.end:
+            raise BSONError("invalid bson: bytes follow the scope of a code")
+        return bson.Code(_text(self.data, text + 4, scope - 1), view.decode())
 
     def _view(self, name: str, kind: int) -> Document | None:
         element = self.fields.get(name)
