@@ -167,18 +167,20 @@ def _check_crc32c(data: bytes, end: int) -> None:
 
 
 def _body(data: bytes, start: int, limit: int) -> Document:
+    if limit - start > MAX_BSON_OBJECT_BYTES:
+        _check_body_size(_int32.unpack_from(data, start)[0])  # before the scan: that is what costs
     try:
-        body = Document(data, start, limit)
+        return Document(data, start, limit)
     except DuplicateFieldError as error:
         # mongod finds the repeated key when it reads the generic arguments, and words it so for every command.
         raise CommandError(
             40413, f"BSON field 'APIParametersFromClient.{error.name}' is a duplicate field"
         ) from None
-    if body.end - body.start > MAX_BSON_OBJECT_BYTES:
-        raise CommandError(
-            ErrorCode.BSON_OBJECT_TOO_LARGE, f"BSONObj size: {body.end - body.start} is invalid"
-        )
-    return body
+
+
+def _check_body_size(size: int) -> None:
+    if size > MAX_BSON_OBJECT_BYTES:
+        raise CommandError(ErrorCode.BSON_OBJECT_TOO_LARGE, f"BSONObj size: {size} is invalid")
 
 
 def _sections(data: bytes, end: int) -> tuple[Document, dict[str, list[tuple[int, int]]]]:
