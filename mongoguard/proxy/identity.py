@@ -17,6 +17,7 @@ from mongoguard.wire.document import encode_element
 __all__ = ["Identity", "session_digest"]
 
 _SESSION_ID_BYTES = 16
+_PLAIN_LSID_BYTES = 30
 
 
 def session_digest(name: UserName | None) -> bytes:
@@ -27,7 +28,15 @@ def session_digest(name: UserName | None) -> bytes:
 class Identity:
     """What is spliced into every relayed command of one user."""
 
-    __slots__ = ("audit_element", "digest", "impersonates", "name", "uid_element")
+    __slots__ = (
+        "audit_element",
+        "digest",
+        "impersonates",
+        "name",
+        "plain_lsid_head",
+        "plain_lsid_tail",
+        "uid_element",
+    )
 
     def __init__(self, user: User | None, impersonation: Impersonation) -> None:
         """Encode once; the session keeps it until the user changes."""
@@ -35,6 +44,9 @@ class Identity:
         self.digest = session_digest(self.name)
         self.impersonates = impersonation is not Impersonation.NONE
         self.uid_element = encode_element("uid", self.digest)
+        # An lsid with nothing but its id (30 bytes) becomes head + its bytes 4..28 + tail.
+        self.plain_lsid_head = (_PLAIN_LSID_BYTES + len(self.uid_element)).to_bytes(4, "little")
+        self.plain_lsid_tail = self.uid_element + b"\0"
         self.audit_element = _audit_element(user, impersonation)
 
     def own_session_id(self, session_id: bytes) -> bytes:

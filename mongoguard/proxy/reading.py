@@ -6,6 +6,8 @@ Source: the refusals of mongod 6.0.5 for a missing, ill-typed or invalid `$db`.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from mongoguard.command.command import Command
 from mongoguard.errors import CommandError, ErrorCode
 from mongoguard.wire.document import Document
@@ -29,6 +31,7 @@ def read_command(message: OpMsg) -> Command:
     return Command(body, db, message.sequences)
 
 
+@lru_cache(maxsize=1024)
 def check_database_name(db: str) -> None:
     """Raise `CommandError` 73 for a name that mongod refuses."""
     if "." in db:

@@ -53,8 +53,20 @@ def message_for_upstream(message: OpMsg, identity: Identity, narrowing: Narrowin
     return splice_message(message, splices, appended)
 
 
+_PLAIN_LSID = b"\x1e\0\0\0\x05id\0\x10\0\0\0\x04"
+"""How the 30 bytes of an lsid with nothing but an id begin: what drivers send."""
+
+
 def _session_splices(body: Document, identity: Identity) -> list[Splice]:
-    lsid = body.document("lsid") if "lsid" in body.fields else None
+    element = body.fields.get("lsid")
+    if element is None:
+        return []
+    if identity.impersonates and body.data.startswith(_PLAIN_LSID, element[2]):
+        start, end = element[2], element[3]
+        return [
+            (start, end, identity.plain_lsid_head + body.data[start + 4 : end - 1] + identity.plain_lsid_tail)
+        ]
+    lsid = body.document("lsid")
     if lsid is None:
         return []
     if identity.impersonates:

@@ -63,12 +63,31 @@ def parse_reply(message: bytes) -> OpMsg:
     return parsed
 
 
+_NO_CURSOR_LEFT = OpenedCursor(0, "")
+_CURSOR_FIELD = b"\x03cursor\0"
+_BATCH_FIELDS = (b"\x04firstBatch\0", b"\x04nextBatch\0")
+_ID_ZERO = b"\x12id\0" + bytes(8)
+
+
 def cursor_in_reply(message: bytes) -> OpenedCursor | None:
     """The cursor that a reply shows, if any. Skips over the batch by its length."""
+    if _shows_exhausted_cursor(message):
+        return _NO_CURSOR_LEFT
     cursor = parse_reply(message).body.document("cursor")
     if cursor is None or cursor.type_of("id") != INT64:
         return None
     return OpenedCursor(int(cursor.number("id") or 0), cursor.string("ns") or "")
+
+
+def _shows_exhausted_cursor(message: bytes) -> bool:
+    """Whether this is `{cursor: {firstBatch: […], id: 0, …`: how a server begins most replies, seen without a scan."""
+    if message[16:21] != b"\0\0\0\0\0" or message[25:33] != _CURSOR_FIELD:
+        return False
+    for field in _BATCH_FIELDS:
+        if message.startswith(field, 37):
+            batch = 37 + len(field)
+            return message.startswith(_ID_ZERO, batch + int.from_bytes(message[batch : batch + 4], "little"))
+    return False
 
 
 def error_code_in_reply(message: bytes) -> int:

@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -158,7 +159,7 @@ class Application:
         """End long requests whose clients have left, so that the upstream stops working for nobody."""
         while True:
             await trio.sleep(WATCH_SECS)
-            before = trio.current_time() - WATCH_SECS
+            before = time.monotonic() - WATCH_SECS
             for connection in list(self._connections):
                 if connection.busy_since is not None and connection.busy_since < before:
                     connection.cancel_if_client_left()

@@ -46,7 +46,7 @@ _COMPRESSED = OpCode.COMPRESSED.to_bytes(4, "little")
 
 
 class ClientConnection:
-    """One client. `busy_since` is when the request under way began (Trio's clock), None between requests."""
+    """One client. `busy_since` is when the request under way began (monotonic seconds), None between requests."""
 
     def __init__(self, transport: Transport, session: ClientSession, shell: Shell) -> None:
         """Take over an accepted connection."""
@@ -103,7 +103,7 @@ class ClientConnection:
         session = self.session
         message = await self._first_message()
         while message is not None:
-            self.busy_since = trio.current_time()
+            self.busy_since = time.monotonic()
             reply = await self._answer(message)
             if reply is not None:
                 await self._transport.send_all(reply)
@@ -153,7 +153,7 @@ class ClientConnection:
         with trio.move_on_after(self._shell.message_timeout_secs):
             message = None
             while message is None:
-                chunk = await self._transport.receive()
+                chunk = await self._transport.receive_more(self._reader.bytes_missing)
                 if not chunk:
                     return None
                 message = self._reader.receive(chunk)

@@ -18,8 +18,11 @@ import trio
 
 __all__ = ["CHUNK_BYTES", "STALLED_SECS", "SocketTransport", "TLSTransport", "Transport"]
 
-CHUNK_BYTES = 256 * 1024
-"""Bytes asked for at once: a point read fits many times, and a 1 MB batch needs few turns."""
+CHUNK_BYTES = 64 * 1024
+"""Bytes asked for when nothing is known: a point read fits many times, and the allocator keeps blocks of this size."""
+
+MAX_CHUNK_BYTES = 1024 * 1024
+"""Bytes asked for at once when a long message is under way."""
 
 
 STALLED_SECS = 600
@@ -31,7 +34,10 @@ class Transport(Protocol):
     `trio.TooSlowError` when the peer takes nothing any more."""
 
     async def receive(self) -> bytes:
-        """The next chunk."""
+        """The first chunk of a message: waits before it looks, for there is hardly ever anything yet."""
+
+    async def receive_more(self, missing: int) -> bytes:
+        """A further chunk, of a message that `missing` bytes are still missing of: looks before it waits."""
 
     async def send_all(self, data: bytes) -> None:
         """Send everything."""
@@ -61,16 +67,21 @@ class SocketTransport:
 
     async def receive(self) -> bytes:
         """See `Transport`."""
-        try:
-            return self._socket.recv(CHUNK_BYTES)
-        except BlockingIOError:
-            pass
         while True:
             await trio.lowlevel.wait_readable(self._socket)
             try:
                 return self._socket.recv(CHUNK_BYTES)
             except BlockingIOError:
                 continue
+
+    async def receive_more(self, missing: int) -> bytes:
+        """See `Transport`."""
+        size = min(max(missing, CHUNK_BYTES), MAX_CHUNK_BYTES)
+        while True:
+            try:
+                return self._socket.recv(size)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._socket)
 
     async def send_all(self, data: bytes) -> None:
         """See `Transport`."""
@@ -129,6 +140,10 @@ class TLSTransport:
     async def receive(self) -> bytes:
         """See `Transport`."""
         return bytes(await self._stream.receive_some(CHUNK_BYTES))
+
+    async def receive_more(self, missing: int) -> bytes:
+        """See `Transport`."""
+        return bytes(await self._stream.receive_some(min(max(missing, CHUNK_BYTES), MAX_CHUNK_BYTES)))
 
     async def send_all(self, data: bytes) -> None:
         """See `Transport`."""

@@ -9,6 +9,7 @@ query never blocks a quick one (unless `maxPoolSize` says so). The last used con
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -83,7 +84,7 @@ class ServerPool:
             raise
         finally:
             self._in_use.discard(connection)
-        connection.idle_since = trio.current_time()
+        connection.idle_since = time.monotonic()
         self._idle.append(connection)
         return reply
 
@@ -96,14 +97,14 @@ class ServerPool:
     def _take_idle(self) -> UpstreamConnection | None:
         while self._idle:
             connection = self._idle.pop()
-            if trio.current_time() - connection.idle_since < CHECK_IDLE_AFTER_SECS or connection.is_usable():
+            if time.monotonic() - connection.idle_since < CHECK_IDLE_AFTER_SECS or connection.is_usable():
                 return connection
             connection.close()
         return None
 
     def trim(self) -> None:
         """Close what has been idle for too long (the oldest are in front)."""
-        now = trio.current_time()
+        now = time.monotonic()
         while self._idle and now - self._idle[0].idle_since > MAX_IDLE_SECS:
             self._idle.pop(0).close()
 

@@ -61,11 +61,12 @@ class UpstreamConnection:
         """
         try:
             await self._transport.send_all(message)
-            reply = None
+            chunk = await self._transport.receive()
+            reply = self._reader.receive(chunk)
             while reply is None:
-                chunk = await self._transport.receive()
                 if not chunk:
                     raise UpstreamConnectionLost(f"{self.address} closed the connection")
+                chunk = await self._transport.receive_more(self._reader.bytes_missing)
                 reply = self._reader.receive(chunk)
         except BROKEN as error:
             raise UpstreamConnectionLost(f"{self.address}: {type(error).__name__}") from error

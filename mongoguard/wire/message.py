@@ -150,7 +150,7 @@ def _parse_op_msg(data: bytes) -> OpMsg:
     if flags & _UNKNOWN_REQUIRED_FLAGS:
         raise ProtocolError("an OP_MSG has unknown required flags")
     end = size
-    if flags & MessageFlag.CHECKSUM_PRESENT:
+    if flags & 1:  # checksumPresent; plain ints here: enum.Flag operators cost a microsecond each
         end = size - 4
         _check_crc32c(data, end)
     request_id: int = _int32.unpack_from(data, 4)[0]
