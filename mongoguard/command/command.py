@@ -12,11 +12,14 @@ from mongoguard.errors import CommandError, ErrorCode
 from mongoguard.model.names import EXTERNAL_DB, Namespace
 from mongoguard.wire.document import STRING, Document
 
-__all__ = ["Command", "check_collection"]
+__all__ = ["MAX_DB_NAME", "MAX_NAMESPACE", "Command", "check_collection"]
 
 _FORBIDDEN_IN_DB = frozenset('./\\ "\0')
 MAX_DB_NAME = 63
 """Bytes in a database name; mongod refuses 64 and more."""
+
+MAX_NAMESPACE = 255
+"""Bytes in a namespace that a server creates; longer names cannot exist, and must not fill caches."""
 
 _UUID_SUBTYPE = 4
 
@@ -29,6 +32,10 @@ def check_collection(db: str, collection: str) -> None:
     """
     if not collection:
         raise CommandError(ErrorCode.INVALID_NAMESPACE, f"Invalid namespace specified '{db}.'")
+    if len(collection) > MAX_NAMESPACE or len(db) > MAX_DB_NAME:
+        raise CommandError(
+            ErrorCode.INVALID_NAMESPACE, f"Fully qualified namespace is too long. Max: {MAX_NAMESPACE}"
+        )
     if collection[0] == ".":
         raise CommandError(
             ErrorCode.INVALID_NAMESPACE, f"Collection names cannot start with '.': {collection}"
@@ -96,7 +103,13 @@ class Command:
         text = self.body.string(self.name)
         if text is None:
             return self.target_string()
-        if not text or text[0] == "." or "$" in text or "\0" in text or self.db == EXTERNAL_DB:
+        if (
+            not 0 < len(text) <= MAX_NAMESPACE
+            or text[0] == "."
+            or "$" in text
+            or "\0" in text
+            or self.db == EXTERNAL_DB
+        ):
             check_collection(self.db, text)
         return text
 

@@ -20,6 +20,7 @@ MAX_PRINTED = 65_536
 """Characters of a printed command; the rest is cut. mongod prints all of it, which an error reply of ours must not."""
 _MAX_DEPTH = 100
 _COUNTED = {"insert": "documents", "update": "updates", "delete": "deletes"}
+_OLD_BINARY_SUBTYPE = 2
 _UUID_SUBTYPE = 4
 _ENCRYPTED_SUBTYPE = 6
 
@@ -151,6 +152,8 @@ def _print_code_with_scope(data: bytes, start: int, end: int) -> str:
 
 def _print_binary(data: bytes, start: int, end: int) -> str:
     subtype, payload = data[start + 4], data[start + 5 : end]
+    if subtype == _OLD_BINARY_SUBTYPE:  # repeats its length in front
+        payload = payload[4:]
     if subtype == _ENCRYPTED_SUBTYPE:
         return '"###"'
     if subtype == _UUID_SUBTYPE and len(payload) == 16:

@@ -7,6 +7,7 @@ that the command names". Must not know any particular command.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from mongoguard.command.command import Command, check_collection
 from mongoguard.command.spec import Asker, Requires
@@ -39,6 +40,7 @@ def needs(*actions: str) -> frozenset[str]:
     return frozenset(actions)
 
 
+@lru_cache(maxsize=8192)
 def privilege_on(db: str, collection: str, actions: frozenset[str]) -> Privilege:
     """Those actions on exactly that namespace."""
     return Privilege(ResourcePattern(MatchType.EXACT_NAMESPACE, db, collection), actions)
@@ -68,7 +70,7 @@ def on_collection(*actions: str) -> Requires:
     needed = needs(*actions)
 
     def requires(command: Command, _asker: Asker) -> Requirement:
-        return Privilege(ResourcePattern(MatchType.EXACT_NAMESPACE, command.db, command.collection()), needed)
+        return privilege_on(command.db, command.collection(), needed)
 
     return requires
 

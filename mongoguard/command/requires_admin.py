@@ -16,7 +16,7 @@ from mongoguard.command.arguments import (
     strict_bool,
     unknown_field,
 )
-from mongoguard.command.command import Command
+from mongoguard.command.command import MAX_DB_NAME, Command
 from mongoguard.command.pipeline import stage_names
 from mongoguard.command.requires import ANY_NORMAL, all_of, full_namespace, needs, on_cluster, privilege_on
 from mongoguard.command.spec import Asker, Requires
@@ -58,7 +58,7 @@ def on_database_string(*actions: str) -> Requires:
 
     def requires(command: Command, _asker: Asker) -> Requirement:
         db = required_string(command.name, command.body, command.name)
-        if not db or "." in db or "\0" in db:
+        if not 0 < len(db) <= MAX_DB_NAME or "." in db or "\0" in db:
             raise CommandError(ErrorCode.INVALID_NAMESPACE, f"Invalid database name: '{db}'")
         return Privilege(ResourcePattern.for_database(db), needed)
 

@@ -26,7 +26,6 @@ from mongoguard.command.spec import Asker
 from mongoguard.errors import CommandError, ErrorCode
 from mongoguard.model.action_type import ActionType as A
 from mongoguard.model.privilege import NOTHING, Privilege, Requirement
-from mongoguard.model.resource_pattern import MatchType, ResourcePattern
 from mongoguard.wire.document import ARRAY, BOOL, DOCUMENT, INT32, INT64, STRING, Document
 
 __all__ = [
@@ -70,7 +69,7 @@ _DELETE_FIELDS = frozenset({"q", "limit", "hint", "collation", "sampleId"})
 
 
 def _exact(command: Command, actions: frozenset[str]) -> Privilege:
-    return Privilege(ResourcePattern(MatchType.EXACT_NAMESPACE, command.db, command.collection()), actions)
+    return privilege_on(command.db, command.collection(), actions)
 
 
 def _with_encryption(command: Command, need: Requirement, actions: frozenset[str]) -> Requirement:

@@ -15,7 +15,7 @@ from mongoguard.command.arguments import (
     strict_bool,
     wrong_type,
 )
-from mongoguard.command.command import Command, check_collection
+from mongoguard.command.command import MAX_DB_NAME, Command, check_collection
 from mongoguard.command.pipeline import pipeline_requirement
 from mongoguard.command.requires import ANY_NORMAL, all_of, full_namespace, needs, privilege_on
 from mongoguard.command.spec import Asker
@@ -170,6 +170,8 @@ def filemd5(command: Command, _asker: Asker) -> Requirement:
 def validate_db_metadata(command: Command, _asker: Asker) -> Requirement:
     """validate on the database named by `db`, or on any normal resource when none is named."""
     db = optional_string("validateDBMetadata", command.body, "db")
+    if db is not None and len(db) > MAX_DB_NAME:
+        raise CommandError(ErrorCode.INVALID_NAMESPACE, "database name is too long")
     where = ResourcePattern.for_database(db) if db else ANY_NORMAL
     return Privilege(where, needs(A.VALIDATE))
 

@@ -16,7 +16,7 @@ from mongoguard.command.arguments import (
     required_array,
     required_string,
 )
-from mongoguard.command.command import Command
+from mongoguard.command.command import MAX_DB_NAME, Command
 from mongoguard.command.requires import ANY_NORMAL, all_of, needs
 from mongoguard.command.spec import Asker, Requires
 from mongoguard.errors import CommandError, ErrorCode
@@ -43,6 +43,8 @@ _VIEW_ALL_USERS = Privilege(CLUSTER, needs(A.VIEW_USER))
 
 
 def _on_db(db: str, action: str) -> Privilege:
+    if len(db) > MAX_DB_NAME:
+        raise CommandError(ErrorCode.INVALID_NAMESPACE, "database name is too long")
     return Privilege(ResourcePattern.for_database(db), frozenset({action}))
 
 

@@ -55,16 +55,12 @@ def _privilege(document: dict[str, Any]) -> Privilege:
         return Privilege(ResourcePattern.for_cluster(), actions)
     if "anyResource" in resource:
         return Privilege(ResourcePattern.for_any_resource(), actions)
-    match resource["db"], resource["collection"]:
-        case "", "":
-            pattern = ResourcePattern.for_any_normal_resource()
-        case "", collection:
-            pattern = ResourcePattern.for_collection(collection)
-        case db, "":
-            pattern = ResourcePattern.for_database(db)
-        case db, collection:
-            pattern = ResourcePattern.for_exact_namespace(db, collection)
-    return Privilege(pattern, actions)
+    db, collection = resource["db"], resource["collection"]
+    if db and collection:
+        return Privilege(ResourcePattern.for_exact_namespace(db, collection), actions)
+    if db:
+        return Privilege(ResourcePattern.for_database(db), actions)
+    return Privilege(ResourcePattern.for_any_normal_resource(), actions)
 
 
 ENTRIES = [e for e in _entries() if e["name"] not in DIFFERENT_ON_PURPOSE]
