@@ -9,10 +9,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import importlib
 import itertools
 import secrets
 import socket
 import struct
+import sys
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -281,6 +283,10 @@ def crc32c(data: bytes) -> int:
     return crc ^ 0xFFFFFFFF
 
 
+def _zstd() -> Any:
+    return importlib.import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
+
+
 def _compress(compressor: int, data: bytes) -> bytes:
     match compressor:
         case 1:
@@ -290,9 +296,7 @@ def _compress(compressor: int, data: bytes) -> bytes:
         case 2:
             return zlib.compress(data)
         case 3:
-            import zstandard
-
-            return zstandard.compress(data)
+            return bytes(_zstd().compress(data))
         case _:
             return data
 
@@ -306,8 +310,6 @@ def _decompress(compressor: int, data: bytes) -> bytes:
         case 2:
             return zlib.decompress(data)
         case 3:
-            import zstandard
-
-            return zstandard.decompress(data)
+            return bytes(_zstd().decompress(data))
         case _:
             return data
