@@ -36,19 +36,22 @@ def requirement_of(row: CommandRow, command: Command, asker: Asker) -> Requireme
     if command.sequences and not row.sequences.issuperset(command.sequences):
         (name, *_) = (name for name in command.sequences if name not in row.sequences)
         raise unknown_field(row.name, name)
-    need = row.requires(command, asker)
-    if row.fields is not None and not command.body.fields.keys() <= row.fields:
-        need = _with_internal_fields(row, command, need)
-    return need
+    if (
+        row.fields is not None
+        and not command.body.fields.keys() <= row.fields
+        and _is_between_servers(row, command)
+    ):
+        return all_of([row.requires(command, asker), INTERNAL])
+    return row.requires(command, asker)
 
 
-def _with_internal_fields(row: CommandRow, command: Command, need: Requirement) -> Requirement:
+def _is_between_servers(row: CommandRow, command: Command) -> bool:
+    """Whether an argument is one that only servers send; raises 40415 for one that nobody knows."""
     known = row.fields or frozenset()
     for name in command.body.fields:
         if name not in known and name not in row.internal_fields and name not in INTERNAL_FIELDS:
             raise unknown_field(row.name, name)
-    between_servers = not row.internal_fields.isdisjoint(command.body.fields.keys() - known)
-    return all_of([need, INTERNAL]) if between_servers else need
+    return not row.internal_fields.isdisjoint(command.body.fields.keys() - known)
 
 
 def known_fields(*own: str) -> frozenset[str]:

@@ -110,7 +110,7 @@ def find(command: Command, _asker: Asker) -> Requirement:
     """find on the collection; a replication `term` is between servers."""
     _check_read_target(command)
     need: Requirement = _exact(command, FIND)
-    if not is_absent(command.body, "term"):
+    if "term" in command.body.fields:  # even a null one, as mongod has it
         need = all_of([need, INTERNAL])
     return _with_encryption(command, need, FIND)
 
@@ -292,7 +292,7 @@ def get_more(command: Command, _asker: Asker) -> Requirement:
     if command.body.type_of(command.name) != INT64:
         raise wrong_type("getMore", command.body, command.name, "'long'")
     required_string("getMore", command.body, "collection")
-    return NOTHING if is_absent(command.body, "term") else INTERNAL
+    return INTERNAL if "term" in command.body.fields else NOTHING
 
 
 def kill_cursors(command: Command, _asker: Asker) -> Requirement:

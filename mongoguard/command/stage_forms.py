@@ -189,7 +189,7 @@ def graph_lookup(walk: Walk, name: str, stage: Document, _collection: str, depth
     spec = _object(name, stage)
     for field in spec.fields:
         if field not in _GRAPH_LOOKUP_FIELDS:
-            raise CommandError(ErrorCode.FAILED_TO_PARSE, f"Unknown argument to $graphLookup: {field}")
+            raise CommandError(40104, f"Unknown argument to $graphLookup: {field}")
     if "from" not in spec:
         raise CommandError(
             ErrorCode.FAILED_TO_PARSE, "missing 'from' option to $graphLookup stage specification"

@@ -108,6 +108,7 @@ def test_a_stage_that_names_another_namespace_needs_its_privileges(stage: Any, t
         ({"$lookup": {"from": "$cmd.aggregate", "as": "x"}}, 73),
         ({"$lookup": {"as": "x", "pipeline": [{"$match": {}}]}}, 9),
         ({"$graphLookup": GRAPH}, 9),
+        ({"$graphLookup": {"from": "o", "bogus": 1, **GRAPH}}, 40104),
         ({"$graphLookup": {"from": {"db": "d", "coll": "o"}, **GRAPH}}, 9),
         ({"$unionWith": 5}, 9),
         ({"$unionWith": {"coll": "o", "db": "d"}}, 40415),

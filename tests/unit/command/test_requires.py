@@ -81,6 +81,9 @@ def test_arguments_between_servers_need_internal() -> None:
     assert required({"find": "c", "term": Int64(1)}) == all_of(
         [namespace("t", "c", "find"), cluster("internal")]
     )
+    assert required({"find": "c", "term": None}) == all_of([namespace("t", "c", "find"), cluster("internal")])
+    assert required({"getMore": Int64(1), "collection": "c", "term": Int64(1)}) == cluster("internal")
+    assert required({"getMore": Int64(1), "collection": "c"}) == NOTHING
     exchange = required({"aggregate": "c", "pipeline": [], "$_externalDataSources": []})
     assert exchange == all_of([namespace("t", "c", "find"), cluster("internal")])
 

@@ -1,0 +1,53 @@
+"""What the flow asks the room about an allowed command, to narrow it to the caller's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mongoguard.command.requires_admin import (
+    asks_authorized_collections,
+    asks_authorized_databases,
+    asks_own_ops_only,
+)
+from mongoguard.command.user_management import user_changed
+from mongoguard.model.names import UserName
+from tests.unit.command.commands import command
+
+
+@pytest.mark.parametrize(
+    ("body", "own"),
+    [
+        ({"currentOp": 1, "$ownOps": True}, True),
+        ({"currentOp": 1}, False),
+        ({"aggregate": 1, "pipeline": [{"$currentOp": {}}]}, True),
+        ({"aggregate": 1, "pipeline": [{"$currentOp": {"allUsers": True}}]}, False),
+        ({"aggregate": 1, "pipeline": [{"$listLocalSessions": {}}]}, True),
+        ({"aggregate": 1, "pipeline": [{"$listLocalSessions": {"users": []}}]}, False),
+        ({"aggregate": "c", "pipeline": []}, False),
+        ({"aggregate": "c", "pipeline": [{"$match": {}}]}, False),
+    ],
+)
+def test_asking_for_ones_own_operations_is_told_apart(body: dict[str, Any], own: bool) -> None:
+    assert asks_own_ops_only(command(body, "admin")) is own
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [({}, None), ({"authorizedDatabases": True}, True), ({"authorizedDatabases": False}, False)],
+)
+def test_the_flag_of_list_databases_is_read(flags: dict[str, Any], expected: bool | None) -> None:
+    assert asks_authorized_databases(command({"listDatabases": 1, **flags}, "admin")) is expected
+
+
+def test_names_of_authorized_collections_need_both_flags() -> None:
+    both = {"nameOnly": True, "authorizedCollections": True}
+    assert asks_authorized_collections(command({"listCollections": 1, **both}))
+    assert not asks_authorized_collections(command({"listCollections": 1, "nameOnly": True}))
+
+
+def test_the_one_user_that_a_command_changes_is_named() -> None:
+    assert user_changed(command({"dropUser": "bob"})) == UserName("bob", "t")
+    assert user_changed(command({"dropRole": "clerk"})) is None
+    assert user_changed(command({"dropAllUsersFromDatabase": 1})) is None
