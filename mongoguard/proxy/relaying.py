@@ -70,10 +70,21 @@ def _session_splices(body: Document, identity: Identity) -> list[Splice]:
     if lsid is None:
         return []
     if identity.impersonates:
-        if "uid" in lsid.fields:
-            return []  # checked before: the user's own digest, or the user may impersonate
-        return [(lsid.start, lsid.end, append_to_document(lsid, identity.uid_element))]
+        return [(lsid.start, lsid.end, _with_uid(lsid, identity))]
     return [own_session_splice(lsid, identity)]
+
+
+def _with_uid(session: Document, identity: Identity) -> bytes:
+    """A session id whose `uid` is certain."""
+    uid = session.fields.get("uid")
+    if uid is None:
+        return append_to_document(session, identity.uid_element)
+    if uid.type == BINARY:
+        return session.raw  # checked before: the user's own digest, or the user may impersonate
+    # A uid of null is no uid for mongod, which then writes in that of the connection's user: the service's.
+    inside = session.data[session.start + 4 : uid.start] + session.data[uid.end : session.end - 1]
+    inside += identity.uid_element
+    return (len(inside) + 5).to_bytes(4, "little") + inside + b"\0"
 
 
 def own_session_splice(lsid: Document, identity: Identity) -> Splice:
@@ -90,7 +101,7 @@ def own_session_splice(lsid: Document, identity: Identity) -> Splice:
 def sessions_for_upstream(sessions: list[Document], identity: Identity) -> list[bytes]:
     """Documents `{id}` of an endSessions-like array, each made the user's own as an lsid would be."""
     if identity.impersonates:
-        return [s.raw if "uid" in s.fields else append_to_document(s, identity.uid_element) for s in sessions]
+        return [_with_uid(session, identity) for session in sessions]
     out = []
     for session in sessions:
         start, end, own = own_session_splice(session, identity)
