@@ -42,7 +42,6 @@ from mongoguard.proxy.replies import cursor_in_reply, error_body, error_code_in_
 from mongoguard.proxy.settings import SessionSettings
 from mongoguard.wire.document import Document
 from mongoguard.wire.message import (
-    MessageFlag,
     OpCode,
     OpMsg,
     OpQuery,
@@ -57,6 +56,10 @@ ALLOWED_TO_ALL = Decision(allowed=True)
 """The decision for commands that need no login, and for everything when authorization is disabled."""
 
 
+_OF_THE_DIRECTORY = USER_MANAGEMENT_COMMANDS | {"usersInfo", "rolesInfo"}
+"""Commands about users and roles: with a directory of its own, the upstream's answer would be about other people."""
+
+_USER_COLLECTIONS = frozenset({"system.users", "system.roles"})
 _OP_MSG = OpCode.MSG.to_bytes(4, "little")
 _OP_GET_MORE = OpCode.GET_MORE.to_bytes(4, "little")
 
@@ -184,7 +187,7 @@ class ClientSession:
 
     def _decide(self, row: CommandRow, command: Command) -> Requirement:
         """What the command needs, if that is held; raises its refusal otherwise."""
-        if row.changes_users and not self.settings.relays_user_management:
+        if row.name in _OF_THE_DIRECTORY and not self.settings.relays_user_management:
             raise CommandError(
                 ErrorCode.COMMAND_NOT_SUPPORTED,
                 f"{row.name} is not available: users and roles are read from a file (security.userDirectory: file)",
@@ -239,7 +242,8 @@ class ClientSession:
         if row.name == "killCursors":
             return (yield from cursor_commands.kill_cursors(self, message, command))
         narrowed = narrowing.narrow(command, row.name, self._identity)
-        reply = yield from self.relay(message, narrowed, changes_users=row.changes_users)
+        changes_users = row.changes_users or (command.db == "admin" and command.target in _USER_COLLECTIONS)
+        reply = yield from self.relay(message, narrowed, changes_users=changes_users)
         if row.changes_users:
             yield from self._audit_user_management(row, command, reply.message)
         if row.opens_cursor:

@@ -20,7 +20,7 @@ from mongoguard.model.privilege import Requirement
 __all__ = ["CursorEntry", "CursorTable", "SessionKey"]
 
 MAX_CURSORS = 200_000
-"""Entries kept (about 0.5 kB each): more open cursors than a mongod survives. The least recently used one goes first."""
+"""Entries kept (about 0.5 kB each): more open cursors than a mongod survives. The least recently used goes first."""
 
 MAX_IDLE_TICKS = 24 * 60
 """Minutes without a getMore after which an entry goes: mongod ends idle cursors after 10 minutes, `noCursorTimeout`

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mongoguard.errors import CommandError, code_name
-from mongoguard.wire.document import INT64, Document, encode
+from mongoguard.wire.document import INT64, encode
 from mongoguard.wire.message import OpMsg, parse_message
 
 __all__ = [

@@ -15,8 +15,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import trio
@@ -60,6 +60,7 @@ class Application:
         self._directory = directory
         self._sink = sink
         self._connections: set[ClientConnection] = set()
+        self._connection_ended = trio.Event()
         self._cursors = CursorTable()
         self._session_settings = _session_settings(settings)
         self._decoy_key = _decoy_key(settings)
@@ -135,6 +136,8 @@ class Application:
             await connection.serve()
         finally:
             self._connections.discard(connection)
+            self._connection_ended.set()
+            self._connection_ended = trio.Event()
 
     def _obey(self, number: int) -> None:
         if number == signal.SIGUSR1:
@@ -153,7 +156,7 @@ class Application:
             connection.drain()
         with trio.move_on_after(DRAIN_SECS):
             while self._connections:
-                await trio.sleep(0.05)
+                await self._connection_ended.wait()
 
     async def _watch_clients(self) -> None:
         """End long requests whose clients have left, so that the upstream stops working for nobody."""
@@ -215,8 +218,8 @@ def _decoy_key(settings: Settings) -> bytes:
     return hmac.digest(settings.upstream.uri.reveal().encode(), b"mongoguard decoy salts", hashlib.sha256)
 
 
-@asynccontextmanager
-async def _pid_file(path: str | None) -> AsyncIterator[None]:
+@contextmanager
+def _pid_file(path: str | None) -> Iterator[None]:
     if path is None:
         yield
         return
@@ -240,9 +243,16 @@ async def serve(settings: Settings, announce: Callable[[str], None] = print) -> 
         log.warning("%s", warning)
     listeners = open_listeners(settings.net)
     try:
-        async with open_upstream(settings) as upstream, _pid_file(settings.process_management.pid_file_path):
-            directory = open_directory(settings, upstream)
-            async with open_audit_sink(settings.audit_log) as sink:
-                await Application(settings, upstream, directory, sink).run(listeners, announce)
+        with _pid_file(settings.process_management.pid_file_path):
+            await _serve_on(listeners, settings, announce)
     finally:
         close_listeners(listeners)
+
+
+async def _serve_on(
+    listeners: list[socket.socket], settings: Settings, announce: Callable[[str], None]
+) -> None:
+    async with open_upstream(settings) as upstream:
+        directory = open_directory(settings, upstream)
+        async with open_audit_sink(settings.audit_log) as sink:
+            await Application(settings, upstream, directory, sink).run(listeners, announce)

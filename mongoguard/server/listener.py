@@ -81,8 +81,8 @@ def _open_unix(path: str, permissions: int) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with suppress(FileNotFoundError):
-            if stat.S_ISSOCK(os.stat(path).st_mode) and not _is_served(path):
-                os.unlink(path)  # left behind by a process that was killed
+            if stat.S_ISSOCK(Path(path).stat().st_mode) and not _is_served(path):
+                Path(path).unlink()  # left behind by a process that was killed
         old = os.umask(0o777 & ~permissions)
         try:
             sock.bind(path)
@@ -104,8 +104,10 @@ def _is_served(path: str) -> bool:
 
 
 def close_listeners(listeners: list[socket.socket]) -> None:
-    """Stop listening; Unix sockets' files are removed."""
+    """Stop listening; Unix sockets' files are removed. Closing twice does nothing."""
     for sock in listeners:
+        if sock.fileno() == -1:
+            continue
         path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
         with suppress(RuntimeError):  # no Trio loop runs any more, so nobody waits for it
             trio.lowlevel.notify_closing(sock)

@@ -19,7 +19,8 @@ __all__ = ["Shell"]
 @dataclass(frozen=True)
 class Shell:
     """`audit` writes one event and returns when the sink has taken it. `users_changed` is called after every
-    user-management command: cached users are forgotten and every session asks again."""
+    user-management command: cached users are forgotten and every session asks again.
+    """
 
     upstream: Upstream
     directory: UserDirectory

@@ -14,7 +14,7 @@ from typing import Any
 
 import trio
 from pymongo import MongoClient
-from pymongo.errors import PyMongoError
+from pymongo.errors import NetworkTimeout, PyMongoError
 from pymongo.monitoring import (
     TopologyClosedEvent,
     TopologyDescriptionChangedEvent,
@@ -30,10 +30,13 @@ __all__ = ["Topology", "TopologySnapshot"]
 
 @dataclass(frozen=True, slots=True)
 class TopologySnapshot:
-    """What pymongo's monitors know. `primary` is a writable server's "host:port"; `servers` are all that answer."""
+    """What pymongo's monitors know. `primary` is a writable server's "host:port"; `servers` are all that answer;
+    `frozen` are those that took a monitor's question and did not answer in time.
+    """
 
     primary: str | None = None
     servers: frozenset[str] = frozenset()
+    frozen: frozenset[str] = frozenset()
     is_standalone: bool = False
     error: str = ""
 
@@ -56,9 +59,9 @@ class Topology:
                 f"upstream.uri: {str(error).replace(upstream.uri.reveal(), '<secret>')}"
             ) from None
 
-    async def primary(self, timeout: float) -> str:
-        """The primary's address, as soon as there is one. Raises `UpstreamUnavailable` after `timeout` seconds."""
-        with trio.move_on_after(timeout):
+    async def primary(self, within_secs: float) -> str:
+        """The primary's address, as soon as there is one. Raises `UpstreamUnavailable` after that many seconds."""
+        with trio.move_on_after(within_secs):
             while self.snapshot.primary is None:
                 await self._changed.wait()
         if self.snapshot.primary is None:
@@ -108,6 +111,7 @@ def _snapshot(description: Any) -> TopologySnapshot:
     return TopologySnapshot(
         primary=writable[0][1] if writable else None,
         servers=frozenset(known),
+        frozen=frozenset(_text(s.address) for s in servers if isinstance(s.error, NetworkTimeout)),
         is_standalone=any(s.server_type_name == "Standalone" for s in servers),
         error="; ".join(errors),
     )

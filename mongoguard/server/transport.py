@@ -31,7 +31,8 @@ STALLED_SECS = 600
 
 class Transport(Protocol):
     """One connected peer. `receive` returns b"" at the end of the stream; all raise OSError, a Trio resource error, or
-    `trio.TooSlowError` when the peer takes nothing any more."""
+    `trio.TooSlowError` when the peer takes nothing any more.
+    """
 
     async def receive(self) -> bytes:
         """The first chunk of a message: waits before it looks, for there is hardly ever anything yet."""

@@ -54,6 +54,7 @@ class ServerPool:
         self._settings = settings
         self._idle: list[UpstreamConnection] = []
         self._in_use: set[UpstreamConnection] = set()
+        self._closed = False
         self._places = trio.CapacityLimiter(settings.max_pool_size) if settings.max_pool_size else None
 
     async def exchange(self, message: bytes) -> bytes:
@@ -84,6 +85,9 @@ class ServerPool:
             raise
         finally:
             self._in_use.discard(connection)
+        if self._closed:
+            connection.close()
+            return reply
         connection.idle_since = time.monotonic()
         self._idle.append(connection)
         return reply
@@ -108,9 +112,13 @@ class ServerPool:
         while self._idle and now - self._idle[0].idle_since > MAX_IDLE_SECS:
             self._idle.pop(0).close()
 
-    def close(self) -> None:
-        """Close everything; requests under way end as lost. The server is gone or no longer answers its monitor."""
-        for connection in [*self._idle, *self._in_use]:
+    def close(self, *, interrupt: bool) -> None:
+        """Close idle connections now and the others after their request; `interrupt`: those at once too, as lost.
+
+        A server that is gone breaks its connections itself; only one that is frozen would leave requests waiting.
+        """
+        self._closed = True
+        for connection in [*self._idle, *(self._in_use if interrupt else ())]:
             connection.close()
         self._idle.clear()
 
@@ -194,7 +202,7 @@ class Upstream:
     async def close(self) -> None:
         """End the monitors and close every connection."""
         for pool in self._pools.values():
-            pool.close()
+            pool.close(interrupt=True)
         await self._topology.close()
 
     async def _primary(self) -> str:
@@ -217,7 +225,7 @@ class Upstream:
             log.warning(
                 "upstream server %s is gone or does not answer (%s)", address, snapshot.error or "removed"
             )
-            self._pools.pop(address).close()
+            self._pools.pop(address).close(interrupt=address in snapshot.frozen)
 
 
 async def _probe_impersonation(connection: UpstreamConnection) -> Impersonation:

@@ -102,12 +102,12 @@ def decode_reply(reply: bytes) -> dict[str, Any]:
 
 
 async def open_upstream_connection(
-    address: str, upstream: UpstreamAddress, timeout: float
+    address: str, upstream: UpstreamAddress, within_secs: float
 ) -> UpstreamConnection:
-    """Connect, shake hands and log in within `timeout` seconds. Raises `UpstreamUnavailable`."""
+    """Connect, shake hands and log in within that many seconds. Raises `UpstreamUnavailable`."""
     connection: UpstreamConnection | None = None
     try:
-        with trio.fail_after(timeout):
+        with trio.fail_after(within_secs):
             connection = UpstreamConnection(await _connect(address, upstream), address)
             connection.hello = await connection.ask("admin", {"hello": 1, "client": CLIENT_METADATA})
             await _log_in(connection, upstream)
@@ -116,7 +116,7 @@ async def open_upstream_connection(
         if connection is not None:
             connection.close()
         if isinstance(error, trio.TooSlowError):
-            raise UpstreamUnavailable(f"{address} did not answer within {timeout:g} s") from error
+            raise UpstreamUnavailable(f"{address} did not answer within {within_secs:g} s") from error
         if isinstance(error, (UpstreamError, *BROKEN)):
             raise UpstreamUnavailable(f"{address}: {str(error) or type(error).__name__}") from error
         raise
