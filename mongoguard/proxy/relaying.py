@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from mongoguard.errors import CommandError, ErrorCode
 from mongoguard.proxy.identity import Identity
-from mongoguard.wire.document import BINARY, Document, encode_element
+from mongoguard.wire.document import BINARY, NULL, Document, encode_element
 from mongoguard.wire.message import OpMsg
 from mongoguard.wire.splice import Splice, append_to_document, splice_message
 
