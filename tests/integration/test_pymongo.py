@@ -301,7 +301,7 @@ def test_a_dropped_user_is_logged_out_on_live_connections(guard: Guard) -> None:
 def test_a_change_made_directly_upstream_holds_within_the_interval(guard: Guard) -> None:
     # a name of its own: that "temp" does not exist may still be remembered from another test
     with guard.upstream.client() as direct, guard.client() as root:
-        direct.shop.command("createUser", "temp2", pwd="temp-pw", roles=["read"])
+        direct.shop.command("createUser", "temp2", pwd="temp2-pw", roles=["read"])
         try:
             root.shop.orders.insert_one({})
             with guard.client("temp2", authSource="shop") as temp:
