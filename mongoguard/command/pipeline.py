@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from mongoguard.command.requires import all_of
 from mongoguard.command.spec import Asker
-from mongoguard.command.stage_forms import COLLECTIONLESS, FIND
+from mongoguard.command.stage_sources import COLLECTIONLESS, FIND
 from mongoguard.command.stages import STAGES, UPDATE_STAGES, StageRow
 from mongoguard.errors import CommandError, ErrorCode
 from mongoguard.model.action_type import ActionType

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from mongoguard.command import stage_forms as form
+from mongoguard.command import stage_joins as joins
+from mongoguard.command import stage_sources as sources
+from mongoguard.command import stage_writes as writes
 from mongoguard.command.requires import ANY_NORMAL, needs
 from mongoguard.model.action_type import ActionType as A
 from mongoguard.model.resource_pattern import CLUSTER, MatchType, ResourcePattern
@@ -100,21 +102,21 @@ _ROWS: tuple[StageRow, ...] = (
         )
         for name in _USABLE_INTERNALS.split()
     ),
-    StageRow("$lookup", form.lookup),
-    StageRow("$graphLookup", form.graph_lookup),
-    StageRow("$unionWith", form.union_with),
-    StageRow("$facet", form.facet),
-    StageRow("$out", form.out),
-    StageRow("$merge", form.merge),
+    StageRow("$lookup", joins.lookup),
+    StageRow("$graphLookup", joins.graph_lookup),
+    StageRow("$unionWith", joins.union_with),
+    StageRow("$facet", joins.facet),
+    StageRow("$out", writes.out),
+    StageRow("$merge", writes.merge),
     StageRow("$collStats", _on_collection(A.COLL_STATS), is_source=True),
     StageRow("$indexStats", _on_collection(A.INDEX_STATS), is_source=True),
     StageRow("$planCacheStats", _on_collection(A.PLAN_CACHE_READ), is_source=True),
-    StageRow("$changeStream", form.change_stream, is_source=True),
+    StageRow("$changeStream", sources.change_stream, is_source=True),
     StageRow("$changeStreamSplitLargeEvent", since="7.0", note="also 6.0.9"),
-    StageRow("$currentOp", form.current_op, is_source=True),
-    StageRow("$listSessions", form.list_sessions, is_source=True),
-    StageRow("$listLocalSessions", form.list_sessions, is_source=True),
-    StageRow("$documents", form.documents, is_source=True),
+    StageRow("$currentOp", sources.current_op, is_source=True),
+    StageRow("$listSessions", sources.list_sessions, is_source=True),
+    StageRow("$listLocalSessions", sources.list_sessions, is_source=True),
+    StageRow("$documents", sources.documents, is_source=True),
     StageRow("$operationMetrics", _on_cluster(A.OPERATION_METRICS), is_source=True),
     StageRow("$shardedDataDistribution", _on_cluster(A.SHARDED_DATA_DISTRIBUTION), is_source=True),
     StageRow("$_internalAllCollectionStats", _on_cluster(A.ALL_COLLECTION_STATS), is_source=True),
@@ -129,13 +131,13 @@ _ROWS: tuple[StageRow, ...] = (
     StageRow("$search", since="7.0", note="Atlas Search; find on the collection"),
     StageRow("$searchMeta", since="7.0", note="Atlas Search; find on the collection"),
     StageRow("$vectorSearch", since="7.0", note="Atlas Search; find on the collection"),
-    StageRow("$rankFusion", form.fusion, since="8.0", note="sub-pipelines are walked"),
-    StageRow("$scoreFusion", form.fusion, since="8.0", note="sub-pipelines are walked"),
+    StageRow("$rankFusion", joins.fusion, since="8.0", note="sub-pipelines are walked"),
+    StageRow("$scoreFusion", joins.fusion, since="8.0", note="sub-pipelines are walked"),
     StageRow("$score", since="8.0"),
     StageRow("$listSearchIndexes", _on_collection(A.LIST_SEARCH_INDEXES), is_source=True, since="7.0"),
     StageRow("$listSampledQueries", _on_cluster(A.LIST_SAMPLED_QUERIES), is_source=True, since="7.0"),
     StageRow("$querySettings", _on_cluster(A.QUERY_SETTINGS), is_source=True, since="8.0"),
-    StageRow("$queryStats", form.query_stats, is_source=True, since="7.0"),
+    StageRow("$queryStats", sources.query_stats, is_source=True, since="7.0"),
     StageRow(
         "$listCatalog", refusal="it lists the whole deployment's catalogue, which no privilege here describes"
     ),

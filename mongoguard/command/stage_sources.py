@@ -1,0 +1,183 @@
+"""The aggregation stages that read something else than the collection: change streams, operations, sessions.
+
+In: a stage's specification, in place. Out: calls on the walk (`need`), or the `CommandError` with which mongod refuses
+the form. Must not know commands. Source: the manual's stage pages; forms, codes and texts measured on mongod 6.0.5.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mongoguard.command.arguments import (
+    is_absent,
+    missing_field,
+    refuse_unknown_fields,
+    unknown_field,
+    wrong_type,
+)
+from mongoguard.command.requires import ANY_NORMAL, INTERNAL, needs
+from mongoguard.errors import CommandError, ErrorCode
+from mongoguard.model.action_type import ActionType as A
+from mongoguard.model.privilege import Privilege
+from mongoguard.model.resource_pattern import CLUSTER, MatchType, ResourcePattern
+from mongoguard.wire.document import BOOL, DOCUMENT, Document
+
+if TYPE_CHECKING:
+    from mongoguard.command.pipeline import Walk
+
+__all__ = [
+    "COLLECTIONLESS",
+    "FIND",
+    "change_stream",
+    "current_op",
+    "documents",
+    "list_sessions",
+    "query_stats",
+    "stage_object",
+]
+
+COLLECTIONLESS = "$cmd.aggregate"
+"""The pseudo-collection of `{aggregate: 1}`: a normal one, so finding in it means find on the database."""
+
+FIND = needs(A.FIND)
+_CHANGE_STREAM = needs(A.CHANGE_STREAM, A.FIND)
+_LIST_SESSIONS = Privilege(CLUSTER, needs(A.LIST_SESSIONS))
+_INPROG = Privilege(CLUSTER, needs(A.INPROG))
+
+_CURRENT_OP_FIELDS = frozenset(
+    {
+        "allUsers",
+        "idleConnections",
+        "idleSessions",
+        "idleCursors",
+        "localOps",
+        "truncateOps",
+        "backtrace",
+        "targetAllNodes",
+    }
+)
+_LIST_SESSIONS_FIELDS = frozenset({"allUsers", "users"})
+_CHANGE_STREAM_FIELDS = frozenset(
+    {
+        "fullDocument",
+        "fullDocumentBeforeChange",
+        "resumeAfter",
+        "startAfter",
+        "startAtOperationTime",
+        "allChangesForCluster",
+        "showExpandedEvents",
+    }
+)
+
+
+def stage_object(name: str, stage: Document, code: int = ErrorCode.FAILED_TO_PARSE) -> Document:
+    """The stage's specification, which must be an object."""
+    view = stage.document(name)
+    if view is None:
+        raise CommandError(
+            code, f"the {name} stage specification must be an object, but found {stage.type_name(name)}"
+        )
+    return view
+
+
+def change_stream(walk: Walk, name: str, stage: Document, collection: str, _depth: int) -> None:
+    """`$changeStream`: changeStream and find on the collection, on the database, or on any normal resource."""
+    spec = stage.document(name)
+    if spec is None:
+        raise CommandError(6188500, f"{name} must take a nested object")
+    if collection != COLLECTIONLESS:
+        walk.need(ResourcePattern(MatchType.EXACT_NAMESPACE, walk.db, collection), _CHANGE_STREAM)
+    elif walk.db != "admin":
+        walk.need(ResourcePattern.for_database(walk.db), _CHANGE_STREAM)
+    if (walk.db == "admin" and collection == COLLECTIONLESS) or spec.truthy("allChangesForCluster"):
+        walk.need(ANY_NORMAL, _CHANGE_STREAM)
+    if not spec.fields.keys() <= _CHANGE_STREAM_FIELDS:
+        # Options between servers (allowToRunOnConfigDB, showMigrationEvents, …), and whatever is not documented.
+        walk.need(INTERNAL.resource, INTERNAL.actions)
+
+
+def current_op(walk: Walk, name: str, stage: Document, collection: str, _depth: int) -> None:
+    """`$currentOp`: one's own operations are free, everybody's need inprog."""
+    spec = stage.document(name)
+    if spec is None:
+        raise CommandError(
+            ErrorCode.TYPE_MISMATCH,
+            f"{name} options must be specified in an object, but found: {stage.type_name(name)}",
+        )
+    for field, element in spec.fields.items():
+        if field not in _CURRENT_OP_FIELDS:
+            raise CommandError(ErrorCode.FAILED_TO_PARSE, f"Unrecognized option '{field}' in {name} stage.")
+        if element[0] != BOOL:
+            raise CommandError(
+                ErrorCode.TYPE_MISMATCH,
+                f"The '{field}' parameter of the {name} stage must be a boolean value, "
+                f"but found: {spec.type_name(field)}",
+            )
+    if walk.db != "admin" or collection != COLLECTIONLESS:
+        raise CommandError(
+            ErrorCode.INVALID_NAMESPACE,
+            f"{name} must be run against the 'admin' database with {{aggregate: 1}}",
+        )
+    if spec.boolean("allUsers"):
+        walk.need(_INPROG.resource, _INPROG.actions)
+
+
+def list_sessions(walk: Walk, name: str, stage: Document, collection: str, _depth: int) -> None:
+    """`$listSessions`, `$listLocalSessions`: one's own are free, allUsers or another user's need listSessions."""
+    spec = stage.document(name)
+    if spec is None:
+        raise CommandError(
+            ErrorCode.TYPE_MISMATCH,
+            f"{name} options must be specified in an object, but found: {stage.type_name(name)}",
+        )
+    refuse_unknown_fields(name, spec, _LIST_SESSIONS_FIELDS)
+    _check_session_source(walk, name, collection)
+    all_users = spec.boolean("allUsers")
+    if all_users is None and not is_absent(spec, "allUsers"):
+        raise wrong_type(name, spec, "allUsers", "'bool'")
+    others = [] if is_absent(spec, "users") else [u for u in _users(name, spec) if u != walk.asker.user]
+    if all_users or others:
+        walk.need(_LIST_SESSIONS.resource, _LIST_SESSIONS.actions)
+
+
+def _check_session_source(walk: Walk, name: str, collection: str) -> None:
+    if name == "$listSessions" and (walk.db, collection) != ("config", "system.sessions"):
+        raise CommandError(
+            ErrorCode.INVALID_NAMESPACE, "$listSessions may only be run against config.system.sessions"
+        )
+    if name == "$listLocalSessions" and collection != COLLECTIONLESS:
+        raise CommandError(
+            ErrorCode.INVALID_NAMESPACE,
+            "$listLocalSessions must be run against the database with {aggregate: 1}, not a collection",
+        )
+
+
+def _users(name: str, spec: Document) -> list[tuple[str, str]]:
+    array = spec.array("users")
+    if array is None:
+        raise wrong_type(name, spec, "users", "'array'")
+    users: list[tuple[str, str]] = []
+    for key, element in array.fields.items():
+        view = array.document(key) if element[0] == DOCUMENT else None
+        if view is None:
+            raise wrong_type(f"{name}.users", array, key, "'object'")
+        for field in view.fields:
+            if field not in ("user", "db"):
+                raise unknown_field(f"{name}.users", field)
+        user, db = view.string("user"), view.string("db")
+        if user is None or db is None:
+            raise missing_field(f"{name}.users", "user" if user is None else "db")
+        users.append((user, db))
+    return users
+
+
+def documents(walk: Walk, _name: str, _stage: Document, _collection: str, _depth: int) -> None:
+    """`$documents`: its documents are in the command, yet mongod asks for find on the database."""
+    walk.need(ResourcePattern(MatchType.EXACT_NAMESPACE, walk.db, COLLECTIONLESS), FIND)
+
+
+def query_stats(walk: Walk, name: str, stage: Document, _collection: str, _depth: int) -> None:
+    """`$queryStats`: reading the shapes needs queryStatsRead; transformed (hashed) ones queryStatsReadTransformed."""
+    spec = stage_object(name, stage)
+    transformed = not is_absent(spec, "transformIdentifiers")
+    walk.need(CLUSTER, needs(A.QUERY_STATS_READ_TRANSFORMED if transformed else A.QUERY_STATS_READ))
