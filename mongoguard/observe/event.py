@@ -47,7 +47,12 @@ def to_document(event: AuditEvent, ts: float) -> dict[str, Any]:
 
 def to_json(event: AuditEvent, ts: float) -> str:
     """The message as one line of ASCII, without its line end: names can't forge a second line or a terminal code."""
-    return json.dumps(to_document(event, ts), separators=(",", ":"), allow_nan=False)
+    return json.dumps(to_document(event, ts), separators=(",", ":"), default=_plain)
+
+
+def _plain(value: object) -> object:
+    """A date as mongod prints it; of anything else only the type: an audit line must never fail to be written."""
+    return date_document(value.timestamp()) if isinstance(value, datetime) else f"<{type(value).__name__}>"
 
 
 def date_document(ts: float) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """AuditEvent -> MongoDB's audit message."""
 
 import json
+from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address
 
 from mongoguard.model.names import RoleName, UserName
@@ -47,3 +48,12 @@ def test_a_name_can_not_forge_a_second_line_or_a_terminal_code():
     assert line.isascii()
     assert line.isprintable()
     assert json.loads(line)["users"][0]["user"] == name.user
+
+
+def test_a_value_that_json_has_no_form_for_does_not_lose_the_line():
+    event = AuditEvent("logout", PEER, param={"loginTime": datetime.fromtimestamp(0, UTC), "odd": b"c4n4ry"})
+    line = to_json(event, 0)
+    assert json.loads(line)["param"] == {
+        "loginTime": {"$date": "1970-01-01T00:00:00.000+00:00"},
+        "odd": "<bytes>",
+    }
