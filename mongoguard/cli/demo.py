@@ -33,7 +33,7 @@ from mongoguard.config.secret import Secret
 __all__ = ["add_parser"]
 
 DEFAULT_PORT = 27017
-EXPLAINED = '{"delete": "orders", "deletes": []}'
+EXPLAINED = '{"delete": "orders", "deletes": [{"q": {}, "limit": 0}]}'
 
 
 def add_parser(commands: Parsers) -> None:
