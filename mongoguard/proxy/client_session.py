@@ -163,7 +163,7 @@ class ClientSession:
                 yield from self._audit(row, command, 0)
             return (yield from self._carry_out(message, row, command, requirement))
         except CommandError as error:
-            if error.code == ErrorCode.UNAUTHORIZED:
+            if error.code == ErrorCode.UNAUTHORIZED or isinstance(error, RefusedError):
                 yield from self._audit(row, command, error.code, error)
             raise
 
@@ -192,6 +192,8 @@ class ClientSession:
                 ErrorCode.COMMAND_NOT_SUPPORTED,
                 f"{row.name} is not available: users and roles are read from a file (security.userDirectory: file)",
             )
+        if row.handling is Handling.REFUSED:
+            raise RefusedError(never_done(row), ALLOWED_TO_ALL)
         own = requirement_of(row, command, self._asker)
         generic = generic_requirement(command, self._asker)
         if not self.settings.authorization_enabled:
