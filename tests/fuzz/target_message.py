@@ -1,6 +1,7 @@
-"""Laws of wire.message: a framed message of arbitrary bytes is a message, a CommandError or a ProtocolError.
+"""Laws of the wire room's messages: framing, decompression and parsing of arbitrary bytes.
 
-What is a message has its documents inside its own bytes, apart from each other, and no section is read twice.
+A framed message is a message, a CommandError or a ProtocolError; what is a message has its documents inside its own
+bytes, apart from each other. What is decompressed has the size that it declared.
 """
 
 from __future__ import annotations
@@ -8,24 +9,52 @@ from __future__ import annotations
 import itertools
 
 from mongoguard.errors import CommandError, ProtocolError
+from mongoguard.wire.compression import decompress_message
+from mongoguard.wire.framing import MessageReader
 from mongoguard.wire.message import OpMsg, parse_message
-from tests.rawwire import OP_MSG, OP_QUERY, header, op_msg, op_query, sequence_section
+from tests.rawwire import NOOP, OP_COMPRESSED, SNAPPY, ZLIB, ZSTD, compressed, op_msg
+from tests.unit.wire.cases import CASES, PING
 
-_INSERT = {"insert": "orders", "$db": "shop"}
+LIMIT = 4096
+
 SEEDS = [
-    b"\0" + op_msg({"ping": 1, "$db": "admin"})[16:],
-    b"\0" + op_msg(_INSERT, sequence_section("documents", [{"_id": 1}, {"_id": 2}]))[16:],
-    b"\0" + op_msg(_INSERT, before=sequence_section("documents", [{"_id": 1}]))[16:],
-    b"\1" + op_query({"isMaster": 1, "client": {"driver": {"name": "x"}}})[16:],
+    *(case.data for case in CASES if len(case.data) <= LIMIT),
+    *(compressed(op_msg(PING), compressor) for compressor in (NOOP, SNAPPY, ZLIB, ZSTD)),
+    op_msg(PING) + op_msg(PING),
 ]
 
 
 def check(data: bytes) -> None:
-    """The first byte chooses the opcode; the header is right, as framing leaves it."""
-    payload = data[1:]
-    opcode = OP_QUERY if data[:1] == b"\1" else OP_MSG
+    """Read the stream at once and in two pieces; then look at each message."""
+    messages = _framed([data])
+    half = len(data) // 2
+    assert _framed([data[:half], data[half:]]) == messages
+    for message in messages:
+        _check_message(message)
+
+
+def _framed(chunks: list[bytes]) -> list[bytes]:
+    reader = MessageReader(LIMIT)
+    messages: list[bytes] = []
     try:
-        message = parse_message(header(16 + len(payload), opcode) + payload)
+        for chunk in chunks:
+            message = reader.receive(chunk)
+            while message is not None:
+                messages.append(message)
+                message = reader.next_message()
+    except ProtocolError:
+        pass
+    return messages
+
+
+def _check_message(data: bytes) -> None:
+    try:
+        if int.from_bytes(data[12:16], "little") == OP_COMPRESSED:
+            declared = int.from_bytes(data[20:24], "little")
+            data, _compressor = decompress_message(data, LIMIT)
+            assert len(data) == 16 + declared <= LIMIT
+            assert int.from_bytes(data[:4], "little") == len(data)
+        message = parse_message(data)
     except (CommandError, ProtocolError):
         return
     if not isinstance(message, OpMsg):

@@ -1,0 +1,206 @@
+"""The theorem, as an oracle: what a client session may ever do with a message, whatever the message is.
+
+`check_message` drives one message through a session and raises AssertionError when
+
+* a `Relay` is asked for before an allowing decision on this very message (or for a command that needs no login);
+* what is relayed is not the client's message with the documented splices;
+* a message that says that nobody waits is answered, or anything but `ProtocolError` is raised.
+
+What a command needs is asked of the catalogue again; whether the user holds it is evaluated by an evaluator that
+shares nothing with mongoguard's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from mongoguard.authz.authorization_session import AuthorizationSession, Decision
+from mongoguard.command.catalog import find_row
+from mongoguard.command.generic import generic_requirement
+from mongoguard.command.requirement import requirement_of
+from mongoguard.command.sessions import IMPERSONATE
+from mongoguard.command.spec import Asker, CommandRow
+from mongoguard.effects import AskUpstream, Relay
+from mongoguard.errors import ProtocolError
+from mongoguard.model.privilege import NOTHING, Privilege, Requirement
+from mongoguard.model.user import User
+from mongoguard.proxy.client_session import ClientSession
+from mongoguard.proxy.reading import read_command
+from mongoguard.wire.document import Document
+from mongoguard.wire.message import OpMsg, parse_message
+from tests.playbook import Recorder, decoded
+from tests.unit.command.commands import allowed
+
+__all__ = ["check_message"]
+
+NO_LOGIN_NEEDED = frozenset({"listCommands", "ping"})
+"""The commands that are relayed without a privilege."""
+
+NARROWED = {
+    "aggregate": {"pipeline"},
+    "currentOp": {"effectiveUsers"},
+    "endSessions": {"endSessions"},
+    "killCursors": {"cursors"},
+    "killSessions": {"killSessions", "killAllSessionsByPattern"},
+    "refreshSessions": {"refreshSessions"},
+}
+"""Command -> the arguments that a splice may change, besides lsid and $audit."""
+
+
+def check_message(
+    session: ClientSession, data: bytes, *, compressed: bool = False, reply: Mapping[str, Any] | None = None
+) -> Recorder:
+    """Drive one framed message (16 bytes or more) through `session`; the upstream answers with `reply`."""
+    recorder = Recorder() if reply is None else Recorder(reply=reply)
+    order: list[Decision | Relay] = []
+    asked: dict[int, Requirement] = {}
+    user = session.user
+    with _watched(order, asked):
+        try:
+            answer = recorder.run(_noting(session.handle(data, compressed), order))
+        except ProtocolError:
+            answer = None
+    relays = [step for step in order if isinstance(step, Relay)]
+    if relays:
+        _check_decided(session, data, user, order, asked)
+    assert not any(isinstance(effect, AskUpstream) for effect in recorder.effects)
+    for relay in relays:
+        _check_relayed(data, relay.message, user)
+    if data[12:16] == b"\xdd\7\0\0" and len(data) > 16 and data[16] & 2:
+        assert answer is None, "a message that wants no reply was answered"
+    if answer is not None:
+        document = decoded(answer)
+        assert "ok" in document
+        assert relays or answer[8:12] == data[4:8], "a reply to another message"
+    _check_audited(recorder, data, order, answer)
+    return recorder
+
+
+def _check_audited(
+    recorder: Recorder, data: bytes, order: list[Decision | Relay], answer: bytes | None
+) -> None:
+    """A refusal leaves one event, whoever is told of it."""
+    events = [event for event in recorder.events if event.atype == "authCheck" and event.result]
+    assert len(events) <= 1, "a refusal is audited more than once"
+    if any(isinstance(step, Decision) and not step.allowed for step in order):
+        assert events, "a refused decision is not audited"
+    if answer is not None and _command(data) and answer[12:16] == b"\xdd\7\0\0":
+        unauthorized = decoded(answer).get("code") == 13
+        assert not unauthorized or events or any(isinstance(step, Relay) for step in order)
+
+
+def _command(data: bytes) -> CommandRow | None:
+    """The row of a message that reads as a command; None for anything else."""
+    try:
+        message = parse_message(data)
+        return find_row(read_command(message).name) if isinstance(message, OpMsg) else None
+    except Exception:
+        return None
+
+
+def _noting(flow: Any, order: list[Decision | Relay]) -> Any:
+    """The same flow; its relays are noted among the decisions."""
+    answer: Any = None
+    try:
+        while True:
+            effect = flow.send(answer)
+            if isinstance(effect, Relay):
+                order.append(effect)
+            answer = yield effect
+    except StopIteration as stop:
+        return stop.value
+
+
+@contextmanager
+def _watched(order: list[Decision | Relay], asked: dict[int, Requirement]) -> Iterator[None]:
+    """While this lasts, every decision is noted with what it was about."""
+    authorize = AuthorizationSession.authorize
+
+    def noted(self: AuthorizationSession, requirement: Requirement) -> Decision:
+        decision = authorize(self, requirement)
+        asked[len(order)] = requirement
+        order.append(decision)
+        return decision
+
+    AuthorizationSession.authorize = noted  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        AuthorizationSession.authorize = authorize  # type: ignore[method-assign]
+
+
+def _check_decided(
+    session: ClientSession,
+    data: bytes,
+    user: User | None,
+    order: list[Decision | Relay],
+    asked: Mapping[int, Requirement],
+) -> None:
+    message = parse_message(data)
+    assert isinstance(message, OpMsg), "only an OP_MSG is ever relayed"
+    command = read_command(message)
+    row = find_row(command.name)
+    assert row is not None
+    asker = Asker() if user is None else Asker(user.name, frozenset((r.role, r.db) for r in user.roles))
+    first = next(i for i, step in enumerate(order) if isinstance(step, Relay))
+    decisions = [step for step in order[:first] if isinstance(step, Decision)]
+    assert all(decision.allowed for decision in decisions), "relayed after a refusal"
+    held = [] if user is None else [Privilege(p, a) for p, a in user.privileges.items()]
+    generic = generic_requirement(command, asker)
+    assert generic is NOTHING or (user is not None and allowed(generic, held)), "generic arguments not held"
+    if row.name in NO_LOGIN_NEEDED:
+        return
+    assert session.settings.authorization_enabled
+    assert user is not None, "relayed for nobody"
+    own = requirement_of(row, command, asker)
+    assert own in [asked[i] for i in asked if i < first], "relayed without a decision on this command"
+    assert allowed(own, held), "relayed without the privileges"
+
+
+def _check_relayed(data: bytes, sent: bytes, user: User | None) -> None:
+    """The relayed message is the client's own but for the splices."""
+    before, after = parse_message(data), parse_message(sent)
+    assert isinstance(before, OpMsg)
+    assert isinstance(after, OpMsg)
+    assert after.flags == 0, "flags are relayed"
+    assert after.request_id == before.request_id
+    assert int.from_bytes(sent[8:12], "little") == 0
+    assert int.from_bytes(sent[:4], "little") == len(sent)
+    command = read_command(before)
+    row = find_row(command.name)
+    assert row is not None
+    may_change = NARROWED.get(row.name, set()) | {"lsid", "$audit"}
+    assert _fields(before.body, may_change) == _fields(after.body, may_change), "an argument was changed"
+    assert _sequences(before) == _sequences(after), "a sequence was changed"
+    _check_identity(before.body, after.body, user)
+
+
+def _fields(body: Document, without: set[str]) -> list[bytes]:
+    return [body.data[e.start : e.end] for name, e in body.fields.items() if name not in without]
+
+
+def _sequences(message: OpMsg) -> dict[str, list[bytes]]:
+    return {name: [message.data[a:b] for a, b in spans] for name, spans in message.sequences.items()}
+
+
+def _check_identity(before: Document, after: Document, user: User | None) -> None:
+    """Upstream the sender's own name, unless the sender may impersonate."""
+    held = [] if user is None else [Privilege(p, a) for p, a in user.privileges.items()]
+    impersonates = user is not None and allowed(IMPERSONATE, held)
+    lsid = after.document("lsid")
+    assert (lsid is None) is (before.document("lsid") is None)
+    if lsid is not None and not impersonates:
+        digest = hashlib.sha256(b"" if user is None else str(user.name).encode()).digest()
+        assert lsid.binary("uid") == (0, digest), "another user's session"
+        client = before.document("lsid")
+        assert client is not None
+        assert lsid.binary("id") == client.binary("id")
+    if user is not None and not impersonates:
+        audit = after.document("$audit")
+        assert audit is not None
+        assert audit.value("$impersonatedUsers") == [{"user": user.name.user, "db": user.name.db}]
+    if user is None:
+        assert "$audit" not in after
