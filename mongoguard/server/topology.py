@@ -27,6 +27,10 @@ from mongoguard.server.upstream_uri import UpstreamAddress
 
 __all__ = ["Topology", "TopologySnapshot"]
 
+HEARTBEAT_MS = 1000
+"""How often a server that does not answer is looked for again (pymongo's default is 10 s, as it expects to be asked
+for a server and to look at once then; here only the monitors notice). Healthy servers push their changes."""
+
 
 @dataclass(frozen=True, slots=True)
 class TopologySnapshot:
@@ -52,7 +56,11 @@ class Topology:
         listener = _Listener(trio.lowlevel.current_trio_token(), self._update)
         try:
             self._client: MongoClient[dict[str, Any]] = MongoClient(
-                upstream.uri.reveal(), event_listeners=[listener], minPoolSize=0, appname="mongoguard monitor"
+                upstream.uri.reveal(),
+                event_listeners=[listener],
+                minPoolSize=0,
+                appname="mongoguard monitor",
+                heartbeatFrequencyMS=HEARTBEAT_MS,
             )
         except PyMongoError as error:
             raise ConfigError(
