@@ -324,7 +324,7 @@ class Guard(_Server):
     `settings` are merged over the configuration that the test deployment needs (net.port, net.bindIp, upstream.uri).
     """
 
-    _LISTENING = re.compile(r"listening on \S+ \(pid (\d+)\)")
+    _LISTENING = re.compile(r"listening on .+ \(pid (\d+)\)")
 
     def __init__(self, directory: Path, upstream: Mongod, settings: Mapping[str, Any] | None = None) -> None:
         """Prepare a server in `directory`, and the service user on `upstream` when it is not there yet."""
