@@ -107,4 +107,3 @@ class AskUpstream(Effect["dict[str, Any]"]):
 
     db: str
     command: dict[str, Any]
-

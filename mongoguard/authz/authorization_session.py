@@ -1,4 +1,4 @@
-"""AuthorizationSession: may this user do that?
+"""AuthorizationSession: whether this user may do that.
 
 In: a `User` and a `Requirement`. Out: a `Decision` that carries its reasons. Must not know commands, messages or roles.
 

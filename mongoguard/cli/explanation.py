@@ -20,6 +20,7 @@ from mongoguard.authz.role_graph import RoleGraph
 from mongoguard.command.catalog import find_row
 from mongoguard.command.command import Command
 from mongoguard.command.generic import generic_requirement
+from mongoguard.command.requirement import requirement_of
 from mongoguard.command.spec import Asker, CommandRow, Handling
 from mongoguard.errors import CommandError, ConfigError
 from mongoguard.model.names import RoleName, UserName
@@ -109,7 +110,7 @@ def explain(
     try:
         command.check_database()
         asker = Asker(user.name, frozenset(user.roles))
-        requirement = AllOf((generic_requirement(command, asker), row.requires(command, asker)))
+        requirement = AllOf((generic_requirement(command, asker), requirement_of(row, command, asker)))
     except CommandError as error:
         return Explanation(user.name, db, name, False, f"the command is not valid: {error.errmsg}")
     decision = AuthorizationSession(user).authorize(requirement)

@@ -6,7 +6,8 @@ The role holds every action on every resource, except:
 * advanceClusterTime: a server takes any $clusterTime from who holds it, forged ones too, and relayed commands carry
   the clients' own; it also stops signing the times that it gives out;
 * bypassWriteBlockingMode: it would let every client write while setUserWriteBlockMode is on;
-* anyAction: it would hold those two.
+* internal: it marks the sender as a server, whose arguments are believed;
+* anyAction: it would hold those.
 """
 
 from __future__ import annotations
@@ -26,7 +27,12 @@ from mongoguard.model.action_type import ActionType
 __all__ = ["ServiceUser", "create_service_user", "service_uri"]
 
 WITHHELD_ACTIONS = frozenset(
-    {ActionType.ANY_ACTION, ActionType.ADVANCE_CLUSTER_TIME, ActionType.BYPASS_WRITE_BLOCKING_MODE}
+    {
+        ActionType.ANY_ACTION,
+        ActionType.ADVANCE_CLUSTER_TIME,
+        ActionType.BYPASS_WRITE_BLOCKING_MODE,
+        ActionType.INTERNAL,
+    }
 )
 PASSWORD_BYTES = 32
 """256 random bits: no password of this kind is guessed, so its SCRAM iterations need not be many."""

@@ -163,7 +163,7 @@ class ClientSession:
                 yield from self._audit(row, command, 0)
             return (yield from self._carry_out(message, row, command, requirement))
         except CommandError as error:
-            if error.code == ErrorCode.UNAUTHORIZED or isinstance(error, RefusedError):
+            if _is_refusal(row, error):
                 yield from self._audit(row, command, error.code, error)
             raise
 
@@ -192,8 +192,6 @@ class ClientSession:
                 ErrorCode.COMMAND_NOT_SUPPORTED,
                 f"{row.name} is not available: users and roles are read from a file (security.userDirectory: file)",
             )
-        if row.handling is Handling.REFUSED:
-            raise RefusedError(never_done(row), ALLOWED_TO_ALL)
         own = requirement_of(row, command, self._asker)
         generic = generic_requirement(command, self._asker)
         if not self.settings.authorization_enabled:
@@ -356,6 +354,13 @@ class ClientSession:
         if data[12:16] == _OP_MSG and data[16] & 2:
             return None
         return self._reply(request_id, error_body(error))
+
+
+def _is_refusal(row: CommandRow, error: CommandError) -> bool:
+    """Whether an error belongs into the audit stream as a denied check. Logins have events of their own."""
+    if error.code == ErrorCode.UNAUTHORIZED or isinstance(error, RefusedError):
+        return True
+    return bool(error.reason) and row.handling is not Handling.LOCAL
 
 
 def _retry_labels(body: Document) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from mongoguard.effects import AskUpstream, Effect, Emit, FetchUser, Flow, Now, 
 from mongoguard.errors import GuardError, ProtocolError, UpstreamConnectionLost, UpstreamError
 from mongoguard.proxy.client_session import ClientSession
 from mongoguard.server.shell import Shell
-from mongoguard.server.transport import Transport
+from mongoguard.server.transport import Transport, read_rest
 from mongoguard.wire.compression import compress_message, decompress_message
 from mongoguard.wire.framing import MessageReader
 from mongoguard.wire.message import MAX_MESSAGE_BYTES, OpCode
@@ -136,6 +136,8 @@ class ClientConnection:
         message = self._reader.next_message()
         if message is not None:
             return message
+        if self._reader.in_message:  # its beginning came with the message before
+            return await self._read_rest()
         if self.session.user is not None:
             return await self._read()
         with trio.move_on_after(MAX_UNAUTHENTICATED_IDLE_SECS):
@@ -151,13 +153,7 @@ class ClientConnection:
 
     async def _read_rest(self) -> bytes | None:
         with trio.move_on_after(self._shell.message_timeout_secs):
-            message = None
-            while message is None:
-                chunk = await self._transport.receive_more(self._reader.bytes_missing)
-                if not chunk:
-                    return None
-                message = self._reader.receive(chunk)
-            return message
+            return await read_rest(self._transport, self._reader)
         raise ProtocolError("a message did not arrive whole in time")
 
     # ---- effects ----------------------------------------------------------------------------------------------------

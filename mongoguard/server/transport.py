@@ -1,6 +1,7 @@
 """Transport: bytes over a socket, with as little between as Trio allows.
 
-In: a connected non-blocking socket (or a TLS stream). Out: received chunks, sent bytes. Must not know messages.
+In: a connected non-blocking socket (or a TLS stream). Out: received chunks and messages, sent bytes. Must not
+know what messages mean.
 
 The socket is used directly, with `trio.lowlevel.wait_readable` where it would block. Trio's own streams add a
 checkpoint, and so one more turn of the event loop, to every call that does not block: about 15 µs of the 60 that a
@@ -16,14 +17,20 @@ from typing import Protocol
 
 import trio
 
-__all__ = ["CHUNK_BYTES", "STALLED_SECS", "SocketTransport", "TLSTransport", "Transport"]
+from mongoguard.wire.framing import MessageReader
+
+__all__ = [
+    "CHUNK_BYTES",
+    "STALLED_SECS",
+    "SocketTransport",
+    "TLSTransport",
+    "Transport",
+    "read_message",
+    "read_rest",
+]
 
 CHUNK_BYTES = 64 * 1024
 """Bytes asked for when nothing is known: a point read fits many times, and the allocator keeps blocks of this size."""
-
-MAX_CHUNK_BYTES = 1024 * 1024
-"""Bytes asked for at once when a long message is under way."""
-
 
 STALLED_SECS = 600
 """A peer that takes not one byte for this long will not take the rest: what is kept for it is given up."""
@@ -37,8 +44,8 @@ class Transport(Protocol):
     async def receive(self) -> bytes:
         """The first chunk of a message: waits before it looks, for there is hardly ever anything yet."""
 
-    async def receive_more(self, missing: int) -> bytes:
-        """A further chunk, of a message that `missing` bytes are still missing of: looks before it waits."""
+    async def receive_into(self, room: memoryview) -> int:
+        """More of a message under way, written into `room`; 0 at the end of the stream. Looks before it waits."""
 
     async def send_all(self, data: bytes) -> None:
         """Send everything."""
@@ -75,12 +82,11 @@ class SocketTransport:
             except BlockingIOError:
                 continue
 
-    async def receive_more(self, missing: int) -> bytes:
+    async def receive_into(self, room: memoryview) -> int:
         """See `Transport`."""
-        size = min(max(missing, CHUNK_BYTES), MAX_CHUNK_BYTES)
         while True:
             try:
-                return self._socket.recv(size)
+                return self._socket.recv_into(room)
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(self._socket)
 
@@ -142,9 +148,11 @@ class TLSTransport:
         """See `Transport`."""
         return bytes(await self._stream.receive_some(CHUNK_BYTES))
 
-    async def receive_more(self, missing: int) -> bytes:
+    async def receive_into(self, room: memoryview) -> int:
         """See `Transport`."""
-        return bytes(await self._stream.receive_some(min(max(missing, CHUNK_BYTES), MAX_CHUNK_BYTES)))
+        chunk = await self._stream.receive_some(len(room))
+        room[: len(chunk)] = chunk
+        return len(chunk)
 
     async def send_all(self, data: bytes) -> None:
         """See `Transport`."""
@@ -162,6 +170,25 @@ class TLSTransport:
     def close(self) -> None:
         """See `Transport`."""
         self._stream.transport_stream.socket.close()
+
+
+async def read_message(transport: Transport, reader: MessageReader) -> bytes | None:
+    """The next whole message; None at the end of the stream. Raises as the transport and the reader do."""
+    chunk = await transport.receive()
+    message = reader.receive(chunk) if chunk else None
+    return message if message is not None or not chunk else await read_rest(transport, reader)
+
+
+async def read_rest(transport: Transport, reader: MessageReader) -> bytes | None:
+    """The rest of a message that has begun; None at the end of the stream."""
+    while True:
+        with reader.room() as room:
+            count = await transport.receive_into(room)
+        if not count:
+            return None
+        message = reader.received(count)
+        if message is not None:
+            return message
 
 
 def _keep_alive(sock: socket.socket | trio.socket.SocketType) -> None:

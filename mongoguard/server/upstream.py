@@ -201,7 +201,8 @@ class Upstream:
 
     async def close(self) -> None:
         """End the monitors and close every connection."""
-        for pool in self._pools.values():
+        pools, self._pools = self._pools, {}
+        for pool in pools.values():
             pool.close(interrupt=True)
         await self._topology.close()
 

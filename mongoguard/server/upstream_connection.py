@@ -23,7 +23,7 @@ from mongoguard.errors import (
     UpstreamError,
     UpstreamUnavailable,
 )
-from mongoguard.server.transport import SocketTransport, TLSTransport, Transport
+from mongoguard.server.transport import SocketTransport, TLSTransport, Transport, read_message
 from mongoguard.server.upstream_uri import UpstreamAddress
 from mongoguard.wire.document import encode
 from mongoguard.wire.framing import MessageReader
@@ -61,17 +61,13 @@ class UpstreamConnection:
         """
         try:
             await self._transport.send_all(message)
-            chunk = await self._transport.receive()
-            reply = self._reader.receive(chunk)
-            while reply is None:
-                if not chunk:
-                    raise UpstreamConnectionLost(f"{self.address} closed the connection")
-                chunk = await self._transport.receive_more(self._reader.bytes_missing)
-                reply = self._reader.receive(chunk)
+            reply = await read_message(self._transport, self._reader)
         except BROKEN as error:
             raise UpstreamConnectionLost(f"{self.address}: {type(error).__name__}") from error
         except ProtocolError as error:
             raise UpstreamConnectionLost(f"{self.address} sent what is no message: {error}") from error
+        if reply is None:
+            raise UpstreamConnectionLost(f"{self.address} closed the connection")
         if reply[8:12] != message[4:8] or self._reader.in_message:
             raise UpstreamConnectionLost(f"{self.address} answered another request")
         return reply

@@ -11,33 +11,37 @@ from mongoguard.wire.message import HEADER_SIZE
 
 __all__ = ["MessageReader"]
 
+MAX_ROOM_BYTES = 1024 * 1024
+"""A message's memory grows by at most this ahead of what was received: a header that promises 48 MB costs nothing."""
+
 
 class MessageReader:
     """Collects received bytes until a message is whole.
 
     `max_message_bytes` may be changed at any time (it is small before login); it bounds what is kept in memory beside
-    one received chunk.
+    one received chunk. Bytes come by `receive`, or are written into `room` and told by `received`: a long message is
+    then copied once instead of three times.
     """
 
-    __slots__ = ("_buffer", "max_message_bytes")
+    __slots__ = ("_buffer", "_filled", "max_message_bytes")
 
     def __init__(self, max_message_bytes: int) -> None:
         """Start empty."""
         self.max_message_bytes = max_message_bytes
-        self._buffer = bytearray()
+        self._buffer = bytearray()  # bytes from _filled on are room, not yet received
+        self._filled = 0
 
     @property
     def in_message(self) -> bool:
         """Whether a message has begun and is not whole."""
-        return bool(self._buffer)
+        return self._filled > 0
 
     @property
     def bytes_missing(self) -> int:
         """At least this many bytes must come before `next_message` can have a message (1 or more)."""
-        buffer = self._buffer
-        if len(buffer) < HEADER_SIZE:
-            return HEADER_SIZE - len(buffer)
-        return max(1, int.from_bytes(buffer[:4], "little", signed=True) - len(buffer))
+        if self._filled < HEADER_SIZE:
+            return HEADER_SIZE - self._filled
+        return max(1, int.from_bytes(self._buffer[:4], "little", signed=True) - self._filled)
 
     def receive(self, data: bytes) -> bytes | None:
         """Take a chunk and return the first whole message, or None when more bytes are needed.
@@ -45,21 +49,39 @@ class MessageReader:
         Messages that arrived behind it are kept: ask `next_message` for them. Raises `ProtocolError` for a length
         that no message has; nothing may be read from the peer after that.
         """
-        if not self._buffer and len(data) >= HEADER_SIZE and self._length(data) == len(data):
+        if not self._filled and len(data) >= HEADER_SIZE and self._length(data) == len(data):
             return data  # the common case: one whole message in one chunk, no copy
+        del self._buffer[self._filled :]
         self._buffer += data
+        self._filled = len(self._buffer)
+        return self.next_message()
+
+    def room(self) -> memoryview:
+        """Where the next bytes of the message under way may be written: some of those missing, none of what follows.
+
+        Release the view before the reader is used again; then tell `received`.
+        """
+        wanted = self._filled + min(self.bytes_missing, MAX_ROOM_BYTES)
+        if len(self._buffer) < wanted:
+            self._buffer += bytes(wanted - len(self._buffer))
+        return memoryview(self._buffer)[self._filled : wanted]
+
+    def received(self, count: int) -> bytes | None:
+        """`count` bytes were written into `room`; returns and raises as `receive`."""
+        self._filled += count
         return self.next_message()
 
     def next_message(self) -> bytes | None:
         """The next whole message among the bytes already received, or None. Raises as `receive`."""
-        buffer = self._buffer
-        if len(buffer) < HEADER_SIZE:
+        if self._filled < HEADER_SIZE:
             return None
-        length = self._length(buffer)
-        if len(buffer) < length:
+        length = self._length(self._buffer)
+        if self._filled < length:
             return None
-        message = bytes(memoryview(buffer)[:length])
-        del buffer[:length]
+        with memoryview(self._buffer) as view:
+            message = bytes(view[:length])
+        del self._buffer[:length]
+        self._filled -= length
         return message
 
     def _length(self, data: bytes | bytearray) -> int:
