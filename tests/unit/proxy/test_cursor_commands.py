@@ -1,0 +1,236 @@
+"""getMore and killCursors: the owner's, and mongod's refusals for everybody else."""
+
+from typing import Any
+
+import pytest
+from bson import Binary, Int64
+
+from mongoguard.effects import Emit, Relay
+from mongoguard.model.names import UserName
+from mongoguard.model.resource_pattern import CLUSTER, ResourcePattern
+from mongoguard.proxy.client_session import ClientSession
+from mongoguard.proxy.cursors import CursorTable
+from mongoguard.proxy.settings import SessionSettings
+from tests.playbook import SERVER, Play, logged_in, make_session, relayed, reply_of, user_with
+from tests.rawwire import op_msg
+
+ORDERS = ResourcePattern.for_exact_namespace("shop", "orders")
+READ = {ORDERS: frozenset({"find"})}
+ALICE = user_with(READ)
+BOB = user_with(READ, UserName("bob", "shop"))
+LSID = {"id": Binary(b"s" * 16, 4)}
+ID = 77
+
+
+def cursor(cursor_id: int, batch: str = "firstBatch", ns: str = "shop.orders") -> dict[str, Any]:
+    return {"cursor": {batch: [], "id": Int64(cursor_id), "ns": ns}, "ok": 1.0}
+
+
+def opened(cursors: CursorTable | None = None, server: str = SERVER, **more: Any) -> ClientSession:
+    """alice's session, on which she has opened cursor 77."""
+    session = make_session(ALICE, cursors=cursors)
+    play = Play(session).send(op_msg({"find": "orders", "$db": "shop", **more}))
+    play.expect(Relay).answer(reply_of(cursor(ID), server=server)).reply()
+    return session
+
+
+def get_more(
+    cursor_id: object = Int64(ID), collection: object = "orders", db: str = "shop", **more: Any
+) -> bytes:
+    return op_msg({"getMore": cursor_id, "collection": collection, "$db": db, **more})
+
+
+def kill(*ids: int, collection: str = "orders", db: str = "shop") -> bytes:
+    return op_msg({"killCursors": collection, "cursors": [Int64(i) for i in ids], "$db": db})
+
+
+def refused(session: ClientSession, data: bytes) -> dict[str, Any]:
+    """The refusal, which is audited once when it is one of rights."""
+    play = Play(session).send(data)
+    if isinstance(play.effect, Emit):
+        assert play.emitted().result == 13
+    reply = play.reply()
+    assert reply["ok"] == 0.0
+    return reply
+
+
+def test_the_owner_goes_on_at_the_server_that_holds_the_cursor():
+    session = opened(server="second:2")
+    asked = Play(session).send(get_more()).expect(Relay)
+    assert asked.effect.server == "second:2"
+    assert relayed(asked.effect)["getMore"] == ID
+    assert asked.answer(reply_of(cursor(ID, "nextBatch"))).reply()["ok"] == 1.0
+    Play(session).send(get_more()).expect(Relay)
+
+
+def test_an_exhausted_cursor_is_forgotten():
+    session = opened()
+    Play(session).send(get_more()).expect(Relay).answer(reply_of(cursor(0, "nextBatch"))).reply()
+    assert refused(session, get_more())["code"] == 43
+
+
+def test_a_cursor_that_the_server_does_not_know_any_more_is_forgotten():
+    session = opened()
+    gone = {"ok": 0.0, "code": 43, "errmsg": "cursor id 77 not found"}
+    assert Play(session).send(get_more()).expect(Relay).answer(reply_of(gone)).reply() == gone
+    assert len(session.cursors) == 0
+
+
+def test_another_error_leaves_the_cursor():
+    session = opened()
+    Play(session).send(get_more()).expect(Relay).answer(reply_of({"ok": 0.0, "code": 50})).reply()
+    assert len(session.cursors) == 1
+
+
+def test_a_cursor_without_rows_left_is_never_known():
+    session = make_session(ALICE)
+    Play(session).send(op_msg({"find": "orders", "$db": "shop"})).expect(Relay).answer(
+        reply_of(cursor(0))
+    ).reply()
+    assert len(session.cursors) == 0
+
+
+def test_an_unknown_cursor_is_not_found_and_never_relayed():
+    reply = refused(make_session(ALICE), get_more())
+    assert (reply["code"], reply["errmsg"]) == (43, "cursor id 77 not found")
+
+
+def test_a_stranger_is_refused_on_the_same_table():
+    cursors = CursorTable()
+    opened(cursors)
+    reply = refused(make_session(BOB, cursors=cursors), get_more())
+    assert (reply["code"], reply["errmsg"]) == (13, "cursor id 77 was not created by the authenticated user")
+    Play(make_session(ALICE, cursors=cursors)).send(get_more()).expect(Relay)
+
+
+def test_the_session_of_the_cursor_must_be_the_same_both_ways():
+    assert "Cursor session id" in refused(opened(lsid=LSID), get_more())["errmsg"]
+    assert "Cursor session id" in refused(opened(), get_more(lsid=LSID))["errmsg"]
+    Play(opened(lsid=LSID)).send(get_more(lsid=LSID)).expect(Relay)
+
+
+def test_the_namespace_of_the_cursor_must_be_the_same():
+    assert "different namespace" in refused(opened(), get_more(collection="other"))["errmsg"]
+    assert "different namespace" in refused(opened(), get_more(db="other"))["errmsg"]
+
+
+def test_a_right_that_was_revoked_ends_the_cursor_for_its_owner():
+    session = opened()
+    reply = refused(logged_in(session, user_with({})), get_more())
+    assert (reply["code"], reply["errmsg"]) == (13, "not authorized for getMore with cursor id 77")
+    Play(logged_in(session, ALICE)).send(get_more()).expect(Relay)
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (get_more(cursor_id=77), 14),
+        (get_more(cursor_id="77"), 14),
+        (get_more(collection=5), 14),
+        (get_more(collection=""), 73),
+        (op_msg({"getMore": Int64(ID), "$db": "shop"}), 40414),
+    ],
+)
+def test_a_malformed_get_more_is_refused_as_mongod_refuses_it(data: bytes, code: int):
+    assert refused(opened(), data)["code"] == code
+
+
+def test_the_owner_may_kill_a_cursor():
+    session = opened(server="second:2")
+    asked = Play(session).send(kill(ID)).expect(Relay)
+    assert asked.effect.server == "second:2"
+    assert relayed(asked.effect)["cursors"] == [ID]
+    reply = asked.answer(
+        reply_of(
+            {
+                "cursorsKilled": [Int64(ID)],
+                "cursorsNotFound": [],
+                "cursorsAlive": [],
+                "cursorsUnknown": [],
+                "ok": 1.0,
+            }
+        )
+    ).reply()
+    assert reply["cursorsKilled"] == [ID]
+    assert len(session.cursors) == 0
+
+
+def test_unknown_cursors_are_not_found_and_not_relayed():
+    reply = Play(opened()).send(kill(1, 2)).reply()
+    assert (reply["ok"], reply["cursorsNotFound"], reply["cursorsKilled"]) == (1.0, [1, 2], [])
+
+
+def test_known_and_unknown_cursors_are_told_apart():
+    asked = Play(opened()).send(kill(1, ID)).expect(Relay)
+    assert relayed(asked.effect)["cursors"] == [ID]
+    reply = asked.answer(reply_of({"cursorsKilled": [Int64(ID)], "cursorsNotFound": [], "ok": 1.0})).reply()
+    assert (reply["cursorsKilled"], reply["cursorsNotFound"]) == ([ID], [1])
+
+
+def test_cursors_of_two_servers_are_killed_on_each():
+    session = opened(server="a:1")
+    Play(session).send(op_msg({"find": "orders", "$db": "shop"})).expect(Relay).answer(
+        reply_of(cursor(78), server="b:2")
+    ).reply()
+    first = Play(session).send(kill(77, 78)).expect(Relay)
+    assert (first.effect.server, relayed(first.effect)["cursors"]) == ("a:1", [77])
+    second = first.answer(reply_of({"cursorsKilled": [Int64(77)], "ok": 1.0})).expect(Relay)
+    assert (second.effect.server, relayed(second.effect)["cursors"]) == ("b:2", [78])
+    reply = second.answer(reply_of({"cursorsAlive": [Int64(78)], "ok": 1.0})).reply()
+    assert (reply["cursorsKilled"], reply["cursorsAlive"]) == ([77], [78])
+    assert session.cursors.find(77) is None
+    assert session.cursors.find(78) is not None
+
+
+def test_an_error_of_the_server_is_the_answer():
+    error = {"ok": 0.0, "code": 8000, "errmsg": "no"}
+    assert Play(opened()).send(kill(ID)).expect(Relay).answer(reply_of(error)).reply() == error
+
+
+@pytest.mark.parametrize(
+    ("privileges", "allowed"),
+    [
+        ({ORDERS: frozenset({"find"})}, False),
+        ({ORDERS: frozenset({"killCursors"})}, False),
+        ({ORDERS: frozenset({"killAnyCursor"})}, True),
+        ({CLUSTER: frozenset({"killAnyCursor"})}, True),
+        ({ResourcePattern.for_exact_namespace("shop", "other"): frozenset({"killAnyCursor"})}, False),
+    ],
+)
+def test_another_users_cursor_needs_kill_any_cursor_on_its_own_namespace(
+    privileges: dict[ResourcePattern, frozenset[str]], allowed: bool
+):
+    cursors = CursorTable()
+    opened(cursors)
+    session = make_session(user_with(privileges, UserName("bob", "shop")), cursors=cursors)
+    for data in (kill(1, ID), kill(ID, collection="other")):
+        if allowed:
+            Play(session).send(data).expect(Relay)
+        else:
+            reply = refused(session, data)
+            assert (reply["code"], reply["errmsg"][:22]) == (13, "not authorized on shop")
+    assert len(cursors) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"killCursors": 5, "cursors": []}, 14),
+        ({"killCursors": "orders"}, 40414),
+        ({"killCursors": "orders", "cursors": 5}, 14),
+        ({"killCursors": "orders", "cursors": [5]}, 14),
+    ],
+)
+def test_a_malformed_kill_cursors_is_refused_as_mongod_refuses_it(body: dict[str, Any], code: int):
+    assert refused(opened(), op_msg({**body, "$db": "shop"}))["code"] in {code, 73, 2}
+
+
+def test_without_authorization_everybody_may():
+    cursors = CursorTable()
+    settings = SessionSettings(authorization_enabled=False)
+    session = make_session(None, cursors=cursors, settings=settings)
+    Play(session).send(op_msg({"find": "orders", "$db": "shop"})).expect(Relay).answer(
+        reply_of(cursor(ID))
+    ).reply()
+    Play(session).send(get_more()).expect(Relay)
+    Play(session).send(kill(ID)).expect(Relay)
