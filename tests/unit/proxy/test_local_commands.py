@@ -1,0 +1,175 @@
+"""Commands answered here: what a client hears from the proxy itself."""
+
+import uuid
+from typing import Any
+
+import pytest
+
+from mongoguard.command.catalog import COMMANDS
+from mongoguard.command.spec import Handling
+from mongoguard.effects import FetchUser, Now, RandomBytes
+from mongoguard.model.names import RoleName, UserName
+from mongoguard.model.resource_pattern import ResourcePattern
+from mongoguard.model.restriction import Peer
+from mongoguard.proxy.deployment import MAX_WIRE_VERSION, PresentAs
+from mongoguard.proxy.local_commands import LOCAL_COMMANDS, NEVER_COMPRESSED
+from mongoguard.proxy.settings import SessionSettings
+from tests.playbook import HELLO, NOW, Play, make_session, user_with
+from tests.rawwire import op_msg
+
+ALICE = user_with({ResourcePattern.for_database("shop"): frozenset({"find", "insert"})})
+
+
+def run(session: Any, **body: Any) -> dict[str, Any]:
+    return Play(session).send(op_msg({**body, "$db": "admin"})).reply()
+
+
+def hello(session: Any, **body: Any) -> dict[str, Any]:
+    first = {"hello": 1} if "isMaster" not in body else {}
+    play = Play(session).send(op_msg({**first, **body, "$db": "admin"}))
+    return play.expect(Now).answer(NOW).reply() if isinstance(play.effect, Now) else play.reply()
+
+
+def test_every_row_answered_here_has_its_answer():
+    rows = {row.name for row in COMMANDS.values() if row.handling is Handling.LOCAL}
+    assert rows <= set(LOCAL_COMMANDS) <= rows | {"ping"}
+
+
+def test_nobody_reaches_the_upstream_with_the_handshake():
+    assert hello(make_session())["ok"] == 1.0
+    assert run(make_session(), ping=1) == {"ok": 1.0}
+
+
+def test_hello_as_a_standalone_names_no_host_and_no_set():
+    reply = hello(make_session())
+    assert reply["isWritablePrimary"] is True
+    assert reply["connectionId"] == 7
+    assert not {"msg", "hosts", "me", "setName", "primary", "topologyVersion"} & set(reply)
+
+
+def test_hello_as_a_mongos_says_isdbgrid():
+    assert hello(make_session(present_as=PresentAs.MONGOS))["msg"] == "isdbgrid"
+
+
+@pytest.mark.parametrize("name", ["isMaster", "ismaster"])
+def test_the_old_hello_says_ismaster(name: str):
+    play = Play(make_session()).send(op_msg({name: 1, "helloOk": True, "$db": "admin"}))
+    reply = play.expect(Now).answer(NOW).reply()
+    assert reply["ismaster"] is True
+    assert reply["helloOk"] is True
+    assert "isWritablePrimary" not in reply
+
+
+def test_hello_ignores_fields_that_it_does_not_know():
+    assert hello(make_session(), backpressure=True, topologyVersion=5, maxAwaitTimeMS=5)["ok"] == 1.0
+
+
+def test_wire_versions_are_the_intersection_with_the_upstreams():
+    assert hello(make_session(hello={**HELLO, "maxWireVersion": 99}))["maxWireVersion"] == MAX_WIRE_VERSION
+    assert hello(make_session(hello={**HELLO, "maxWireVersion": 13}))["maxWireVersion"] == 13
+    assert hello(make_session(hello={**HELLO, "minWireVersion": 6}))["minWireVersion"] == 6
+    assert hello(make_session(hello={}))["maxWireVersion"] == 0
+
+
+def test_the_session_timeout_is_the_upstreams_or_the_default():
+    assert hello(make_session())["logicalSessionTimeoutMinutes"] == 30
+    assert hello(make_session(hello={"logicalSessionTimeoutMinutes": 5}))["logicalSessionTimeoutMinutes"] == 5
+
+
+def test_client_metadata_may_be_sent_once():
+    session = make_session()
+    assert hello(session, client={"driver": {"name": "x"}})["ok"] == 1.0
+    assert hello(session)["ok"] == 1.0
+    assert hello(session, client={"driver": {"name": "x"}})["code"] == 186
+
+
+def test_client_metadata_must_be_a_document():
+    session = make_session()
+    assert hello(session, client="x")["code"] == 14
+    assert hello(session, client={})["ok"] == 1.0
+
+
+def test_compressors_are_agreed_on_in_the_clients_order():
+    session = make_session(settings=SessionSettings(compressors=("snappy", "zlib")))
+    assert hello(session, compression=["zlib", "zstd", "snappy"])["compression"] == ["zlib", "snappy"]
+    assert "compression" not in hello(session, compression=["zstd"])
+    assert "compression" not in hello(session, compression=[5])
+    assert "compression" not in hello(session)
+
+
+def test_hello_asks_the_directory_for_mechanisms():
+    play = Play(make_session()).send(op_msg({"hello": 1, "saslSupportedMechs": "shop.alice", "$db": "admin"}))
+    asked = play.expect(Now).answer(NOW).expect(FetchUser)
+    assert asked.effect.name == UserName("alice", "shop")
+    assert asked.answer(None).reply()["saslSupportedMechs"] == ["SCRAM-SHA-1", "SCRAM-SHA-256"][-1:]
+
+
+def test_build_info_is_the_upstreams_without_its_cluster_time():
+    assert run(make_session(), buildInfo=1) == {"version": "6.0.5", "maxBsonObjectSize": 16777216, "ok": 1.0}
+
+
+def test_whatsmyuri_is_the_clients_own_address():
+    assert run(make_session(), whatsmyuri=1)["you"] == "192.0.2.7:40001"
+    session = make_session()
+    session.peer = Peer(None, None)
+    assert run(session, whatsmyuri=1)["you"] == "anonymous unix socket"
+
+
+def test_a_session_id_is_a_random_uuid():
+    play = Play(make_session(ALICE)).send(op_msg({"startSession": 1, "$db": "admin"}))
+    asked = play.expect(RandomBytes)
+    assert asked.effect.count == 16
+    reply = asked.answer(b"\xff" * 16).reply()
+    found = uuid.UUID(bytes=bytes(reply["id"]["id"]))
+    assert (found.version, found.variant, reply["id"]["id"].subtype) == (4, uuid.RFC_4122, 4)
+    assert reply["timeoutMinutes"] == 30
+
+
+def test_a_session_needs_a_login():
+    play = Play(make_session()).send(op_msg({"startSession": 1, "$db": "admin"}))
+    assert play.emitted().result == 13
+    assert play.reply()["errmsg"] == "command startSession requires authentication"
+
+
+def test_connection_status_tells_who_one_is():
+    status = run(make_session(ALICE), connectionStatus=1)["authInfo"]
+    assert status == {
+        "authenticatedUsers": [{"user": "alice", "db": "shop"}],
+        "authenticatedUserRoles": [{"role": "clerk", "db": "shop"}],
+    }
+
+
+def test_connection_status_shows_privileges_when_asked():
+    status = run(make_session(ALICE), connectionStatus=1, showPrivileges=True)["authInfo"]
+    assert status["authenticatedUserPrivileges"] == [
+        {"resource": {"db": "shop", "collection": ""}, "actions": ["find", "insert"]}
+    ]
+
+
+def test_connection_status_of_nobody_is_empty():
+    status = run(make_session(), connectionStatus=1, showPrivileges=True)["authInfo"]
+    assert status == {
+        "authenticatedUsers": [],
+        "authenticatedUserRoles": [],
+        "authenticatedUserPrivileges": [],
+    }
+
+
+def test_roles_are_the_direct_ones_where_no_others_are_known():
+    user = user_with(roles=(RoleName("read", "shop"),))
+    assert run(make_session(user), connectionStatus=1)["authInfo"]["authenticatedUserRoles"] == [
+        {"role": "read", "db": "shop"}
+    ]
+
+
+def test_get_last_error_is_gone():
+    assert run(make_session(ALICE), getLastError=1)["code"] == 5739000
+
+
+def test_is_self_answers_with_the_id_of_this_instance():
+    session = make_session()
+    assert run(session, _isSelf=1)["id"] == session.deployment.current.instance_id
+
+
+def test_what_must_not_be_compressed_is_answered_here():
+    assert set(LOCAL_COMMANDS) > NEVER_COMPRESSED
