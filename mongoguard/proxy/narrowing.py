@@ -91,8 +91,11 @@ def _current_op_stage(first: Document, stage: str, identity: Identity) -> list[b
 
 def _list_sessions_stage(first: Document, stage: str, identity: Identity) -> list[bytes] | None:
     options = first.document(stage)
-    if options is None or "allUsers" in options or "users" in options or identity.name is None:
+    if options is None or options.truthy("allUsers") or identity.name is None:
         return None
+    users = options.array("users")
+    if users is not None and users.fields:
+        return None  # checked before: the user's own name, or the user may list sessions
     return [encode({stage: {"users": [{"user": identity.name.user, "db": identity.name.db}]}})]
 
 
