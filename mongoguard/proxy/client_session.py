@@ -36,6 +36,8 @@ from mongoguard.proxy.cursors import CursorEntry, CursorTable
 from mongoguard.proxy.deployment import DeploymentView
 from mongoguard.proxy.identity import Identity
 from mongoguard.proxy.local_commands import LOCAL_COMMANDS, NEVER_COMPRESSED
+from mongoguard.proxy.localhost_exception import LocalhostException
+from mongoguard.proxy.own_operations import is_own_operation
 from mongoguard.proxy.reading import read_command
 from mongoguard.proxy.relaying import Narrowing, message_for_upstream, session_id
 from mongoguard.proxy.replies import cursor_in_reply, error_body, error_code_in_reply, ok_body
@@ -81,12 +83,14 @@ class ClientSession:
 
     def __init__(
         self,
+        *,
         peer: Peer,
         connection_id: int,
         authentication: AuthenticationSession,
         deployment: DeploymentView,
         cursors: CursorTable,
         settings: SessionSettings,
+        localhost_exception: LocalhostException,
     ) -> None:
         """Start with nobody logged in."""
         self.peer = peer
@@ -95,6 +99,7 @@ class ClientSession:
         self.deployment = deployment
         self.cursors = cursors
         self.settings = settings
+        self._localhost_exception = localhost_exception
         self.has_client_metadata = False
         self._user: User | None = None
         self._asker = Asker()
@@ -158,7 +163,7 @@ class ClientSession:
             if row.handling is Handling.LOCAL or (row.name == "ping" and self.user is None):
                 fields = yield from LOCAL_COMMANDS[row.name](self, command)
                 return self._reply(message.request_id, ok_body(fields))
-            requirement = self._decide(row, command)
+            requirement = yield from self._decide(row, command)
             if self.settings.audit_authorization_success:
                 yield from self._audit(row, command, 0)
             return (yield from self._carry_out(message, row, command, requirement))
@@ -176,16 +181,22 @@ class ClientSession:
             )
         if self._stale:
             yield from self._refresh()
-        if self.user is None and self.settings.authorization_enabled:
-            if row.requires_auth:
-                raise CommandError(ErrorCode.UNAUTHORIZED, f"command {row.name} requires authentication")
-            check_transaction_fields(command)
         if self._user is not self.user:
             self._become(self.user)
+        if self.user is None and self.settings.authorization_enabled:
+            if row.requires_auth:
+                yield from self._admit_without_login(row)
+            check_transaction_fields(command)
+
+    def _admit_without_login(self, row: CommandRow) -> Flow[None]:
+        if not (yield from self._localhost_exception.holds_for(self.peer)):
+            self.authorization = AuthorizationSession(None)
+            raise CommandError(ErrorCode.UNAUTHORIZED, f"command {row.name} requires authentication")
+        self.authorization = self._localhost_exception.authorization
 
     # ---- deciding ---------------------------------------------------------------------------------------------------
 
-    def _decide(self, row: CommandRow, command: Command) -> Requirement:
+    def _decide(self, row: CommandRow, command: Command) -> Flow[Requirement]:
         """What the command needs, if that is held; raises its refusal otherwise."""
         if row.name in _OF_THE_DIRECTORY and not self.settings.relays_user_management:
             raise CommandError(
@@ -202,9 +213,15 @@ class ClientSession:
                 raise RefusedError(self._explained(generic_denied(command, self._asker), decision), decision)
         if row.requires_auth:
             decision = self.authorization.authorize(own)
-            if not decision.allowed:
+            if not decision.allowed and not (yield from self._is_own(row, command)):
                 raise RefusedError(self._explained(not_authorized(command), decision), decision)
         return own
+
+    def _is_own(self, row: CommandRow, command: Command) -> Flow[bool]:
+        """Whether a command that needs a privilege for others' things is about the user's own."""
+        if row.name != "killOp":
+            return False
+        return (yield from is_own_operation(command, None if self.user is None else self.user.name))
 
     def _explained(self, error: CommandError, decision: Decision) -> CommandError:
         if self.settings.explain_denials:
@@ -248,7 +265,7 @@ class ClientSession:
             yield from self._audit_user_management(row, command, reply.message)
         if row.opens_cursor:
             return self._remember_cursor(reply, row, command, requirement)
-        if row.name == "listDatabases" and narrowing.filters_database_list(command, self.authorization):
+        if row.name == "listDatabases" and self._filters_databases(command):
             return narrowing.filter_database_list(reply.message, self.authorization)
         return reply.message
 
@@ -277,9 +294,7 @@ class ClientSession:
         opened = cursor_in_reply(reply.message)
         if opened is None:
             return reply.message
-        only_authorized = row.name == "listCollections" and narrowing.shows_only_authorized_collections(
-            command, self.authorization
-        )
+        only_authorized = row.name == "listCollections" and self._filters_collections(command)
         if opened.cursor_id:
             self.cursors.add(
                 CursorEntry(
@@ -295,6 +310,16 @@ class ClientSession:
         if only_authorized:
             return narrowing.keep_authorized_collections(reply.message, command.db, self.authorization)
         return reply.message
+
+    def _filters_databases(self, command: Command) -> bool:
+        return self.settings.authorization_enabled and narrowing.filters_database_list(
+            command, self.authorization
+        )
+
+    def _filters_collections(self, command: Command) -> bool:
+        return self.settings.authorization_enabled and narrowing.shows_only_authorized_collections(
+            command, self.authorization
+        )
 
     def _audit_user_management(self, row: CommandRow, command: Command, reply: bytes) -> Flow[None]:
         if row.name not in USER_MANAGEMENT_COMMANDS:
