@@ -1,0 +1,262 @@
+"""Narrowing: what mongod shows a user of its own only, when upstream everybody is the service user."""
+
+from typing import Any
+
+import pytest
+from bson import Binary, Int64
+
+from mongoguard.effects import Emit, Relay
+from mongoguard.model.names import UserName
+from mongoguard.model.resource_pattern import CLUSTER, ResourcePattern
+from mongoguard.model.user import User
+from mongoguard.proxy.deployment import Impersonation
+from mongoguard.proxy.identity import session_digest
+from mongoguard.proxy.settings import SessionSettings
+from tests.playbook import Play, make_session, relayed, reply_of, user_with
+from tests.rawwire import op_msg
+
+SHOP = ResourcePattern.for_database("shop")
+CLERK = user_with({SHOP: frozenset({"find", "listCollections"})})
+READER = user_with({ResourcePattern.for_exact_namespace("shop", "orders"): frozenset({"find"})})
+ROOT = user_with({ResourcePattern.for_any_resource(): frozenset({"anyAction"})}, UserName("root", "admin"))
+OWN = {"$elemMatch": {"user": "alice", "db": "shop"}}
+DIGEST = session_digest(UserName("alice", "shop"))
+ID = Binary(b"s" * 16, 4)
+
+
+def sent(
+    body: dict[str, Any],
+    user: User = CLERK,
+    db: str = "admin",
+    impersonation: Impersonation = Impersonation.USERS,
+) -> dict[str, Any]:
+    """What goes upstream, without the identity's own field."""
+    play = Play(make_session(user, impersonation=impersonation)).send(op_msg({**body, "$db": db}))
+    document = relayed(play.expect(Relay).effect)
+    document.pop("$audit", None)
+    return document
+
+
+def refused(
+    body: dict[str, Any],
+    user: User = CLERK,
+    db: str = "admin",
+    impersonation: Impersonation = Impersonation.USERS,
+) -> int:
+    play = Play(make_session(user, impersonation=impersonation)).send(op_msg({**body, "$db": db}))
+    if isinstance(play.effect, Emit):
+        play.emitted()
+    return int(play.reply()["code"])
+
+
+def answered(
+    body: dict[str, Any], reply: dict[str, Any], user: User = CLERK, db: str = "admin"
+) -> dict[str, Any]:
+    play = Play(make_session(user)).send(op_msg({**body, "$db": db}))
+    return play.expect(Relay).answer(reply_of(reply)).reply()
+
+
+# ---- operations -----------------------------------------------------------------------------------------------------
+
+
+def test_own_operations_are_those_of_the_real_user():
+    assert sent({"currentOp": 1, "$ownOps": True})["effectiveUsers"] == OWN
+
+
+def test_everybodys_operations_need_inprog_and_are_not_narrowed():
+    assert refused({"currentOp": 1}) == 13
+    assert "effectiveUsers" not in sent({"currentOp": 1}, ROOT)
+
+
+def test_own_operations_cannot_be_combined_with_a_filter_of_the_clients():
+    assert refused({"currentOp": 1, "$ownOps": True, "effectiveUsers": {"$exists": True}}) == 20
+
+
+def test_the_current_op_stage_is_followed_by_a_match_on_the_real_user():
+    stages = [{"$currentOp": {"allUsers": False}}, {"$limit": 1}]
+    body = sent({"aggregate": 1, "pipeline": stages, "cursor": {}})
+    assert body["pipeline"] == [stages[0], {"$match": {"effectiveUsers": OWN}}, stages[1]]
+    assert list(body)[:3] == ["aggregate", "pipeline", "cursor"]
+
+
+def test_the_current_op_stage_for_all_users_needs_inprog_and_is_not_narrowed():
+    stages = [{"$currentOp": {"allUsers": True}}]
+    assert refused({"aggregate": 1, "pipeline": stages, "cursor": {}}) == 13
+    assert sent({"aggregate": 1, "pipeline": stages, "cursor": {}}, ROOT)["pipeline"] == stages
+
+
+def test_another_pipeline_is_relayed_as_it_is():
+    for stages in ([], [{"$match": {"a": 1}}]):
+        assert (
+            sent({"aggregate": "orders", "pipeline": stages, "cursor": {}}, db="shop")["pipeline"] == stages
+        )
+
+
+# ---- sessions -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", ["$listLocalSessions", "$listSessions"])
+@pytest.mark.parametrize("options", [{}, {"allUsers": False}, {"allUsers": None}, {"users": None}, {"users": []}])
+def test_own_sessions_are_those_of_the_real_user(stage: str, options: dict[str, Any]):
+    target, db = (1, "admin") if stage == "$listLocalSessions" else ("system.sessions", "config")
+    body = sent({"aggregate": target, "pipeline": [{stage: options}], "cursor": {}}, db=db)
+    assert body["pipeline"] == [{stage: {"users": [{"user": "alice", "db": "shop"}]}}]
+
+
+def test_all_sessions_need_list_sessions_and_are_not_narrowed():
+    stages = [{"$listLocalSessions": {"allUsers": True}}]
+    assert refused({"aggregate": 1, "pipeline": stages, "cursor": {}}) == 13
+    assert sent({"aggregate": 1, "pipeline": stages, "cursor": {}}, ROOT)["pipeline"] == stages
+
+
+@pytest.mark.parametrize("name", ["endSessions", "refreshSessions", "killSessions"])
+@pytest.mark.parametrize("session", [{"id": ID}, {"id": ID, "uid": None}])
+def test_sessions_without_an_owner_are_the_users(name: str, session: dict[str, Any]):
+    assert sent({name: [session]})[name] == [{"id": ID, "uid": DIGEST}]
+
+
+@pytest.mark.parametrize("name", ["endSessions", "refreshSessions", "killSessions"])
+def test_the_users_own_digest_may_be_given(name: str):
+    own = [{"id": ID, "uid": DIGEST}]
+    assert sent({name: own})[name] == own
+
+
+@pytest.mark.parametrize("name", ["endSessions", "refreshSessions", "killSessions"])
+def test_another_users_digest_needs_a_privilege(name: str):
+    foreign = [{"id": ID, "uid": session_digest(UserName("bob", "shop"))}]
+    assert refused({name: foreign}) == 13
+    assert sent({name: foreign}, ROOT)[name] == foreign
+
+
+@pytest.mark.parametrize("name", ["endSessions", "refreshSessions", "killSessions"])
+@pytest.mark.parametrize(
+    "sessions", [5, [5], [{"id": ID, "txnNumber": Int64(1)}], [{"id": ID, "x": 1}], [{}]]
+)
+def test_what_is_no_list_of_sessions_is_refused(name: str, sessions: Any):
+    assert refused({name: sessions}) in {14, 40414, 40415, 72}
+
+
+def test_killing_no_session_in_particular_kills_all_of_ones_own():
+    body = sent({"killSessions": []})
+    assert next(iter(body)) == "killAllSessionsByPattern"
+    assert body["killAllSessionsByPattern"] == [{"uid": DIGEST}]
+
+
+def test_killing_all_of_ones_own_is_refused_where_sessions_have_no_owner():
+    assert refused({"killSessions": []}, impersonation=Impersonation.NONE) == 115
+
+
+@pytest.mark.parametrize("name", ["endSessions", "refreshSessions", "killSessions"])
+def test_without_impersonation_ids_are_made_the_users_own(name: str):
+    (own,) = sent({name: [{"id": ID}]}, impersonation=Impersonation.NONE)[name]
+    (others,) = sent({name: [{"id": ID}]}, ROOT, impersonation=Impersonation.NONE)[name]
+    assert set(own) == {"id"}
+    assert own["id"].subtype == 4
+    assert len({bytes(own["id"]), bytes(others["id"]), bytes(ID)}) == 3
+    lsid = sent({"ping": 1, "lsid": {"id": ID}}, impersonation=Impersonation.NONE)["lsid"]
+    assert lsid == own
+
+
+# ---- databases and collections ----------------------------------------------------------------------------------------
+
+DATABASES = {
+    "databases": [
+        {"name": "admin", "sizeOnDisk": Int64(10), "empty": False},
+        {"name": "shop", "sizeOnDisk": Int64(3 << 20), "empty": False},
+    ],
+    "totalSize": Int64(10 + (3 << 20)),
+    "totalSizeMb": Int64(3),
+    "ok": 1.0,
+}
+
+
+def test_databases_are_those_that_the_user_has_something_in():
+    reply = answered({"listDatabases": 1}, DATABASES)
+    assert [d["name"] for d in reply["databases"]] == ["shop"]
+    assert (reply["totalSize"], reply["totalSizeMb"], reply["ok"]) == (3 << 20, 3, 1.0)
+
+
+def test_all_databases_are_for_who_may_list_them():
+    user = user_with({CLUSTER: frozenset({"listDatabases"})})
+    assert answered({"listDatabases": 1}, DATABASES, user) == DATABASES
+    assert answered({"listDatabases": 1, "authorizedDatabases": True}, DATABASES, user)["databases"] == []
+    assert answered({"listDatabases": 1, "authorizedDatabases": False}, DATABASES, user) == DATABASES
+
+
+def test_all_databases_are_refused_to_others():
+    assert refused({"listDatabases": 1, "authorizedDatabases": False}) == 13
+
+
+def test_names_alone_have_no_sizes_to_mend():
+    names = {"databases": [{"name": "admin"}, {"name": "shop"}], "ok": 1.0}
+    assert answered({"listDatabases": 1, "nameOnly": True}, names) == {
+        "databases": [{"name": "shop"}],
+        "ok": 1.0,
+    }
+
+
+def test_an_error_instead_of_databases_is_the_answer():
+    error = {"ok": 0.0, "code": 50, "errmsg": "no"}
+    assert answered({"listDatabases": 1}, error) == error
+
+
+COLLECTIONS = {
+    "cursor": {
+        "id": Int64(0),
+        "ns": "shop.$cmd.listCollections",
+        "firstBatch": [{"name": "orders", "type": "collection"}, {"name": "secrets", "type": "collection"}],
+    },
+    "ok": 1.0,
+}
+ONLY_OWN = {"listCollections": 1, "nameOnly": True, "authorizedCollections": True}
+
+
+def listed(reply: dict[str, Any], batch: str = "firstBatch") -> list[str]:
+    return [c["name"] for c in reply["cursor"][batch]]
+
+
+def test_collections_are_those_that_the_user_has_something_on():
+    assert listed(answered(ONLY_OWN, COLLECTIONS, READER, "shop")) == ["orders"]
+
+
+def test_all_collections_are_for_who_may_list_them():
+    assert listed(answered(ONLY_OWN, COLLECTIONS, CLERK, "shop")) == ["orders", "secrets"]
+    assert listed(answered({"listCollections": 1}, COLLECTIONS, CLERK, "shop")) == ["orders", "secrets"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"listCollections": 1},
+        {"listCollections": 1, "nameOnly": True},
+        {"listCollections": 1, "authorizedCollections": True},
+    ],
+)
+def test_anything_else_needs_the_privilege(body: dict[str, Any]):
+    assert refused(body, READER, "shop") == 13
+
+
+def test_further_batches_are_filtered_too():
+    session = make_session(READER)
+    opened = {**COLLECTIONS, "cursor": {**COLLECTIONS["cursor"], "id": Int64(9)}}  # type: ignore[dict-item]
+    Play(session).send(op_msg({**ONLY_OWN, "$db": "shop"})).expect(Relay).answer(reply_of(opened)).reply()
+    more = {
+        "cursor": {"id": Int64(0), "ns": "shop.$cmd.listCollections", "nextBatch": [{"name": "secrets"}]},
+        "ok": 1.0,
+    }
+    play = Play(session).send(
+        op_msg({"getMore": Int64(9), "collection": "$cmd.listCollections", "$db": "shop"})
+    )
+    assert listed(play.expect(Relay).answer(reply_of(more)).reply(), "nextBatch") == []
+
+
+def test_an_error_instead_of_collections_is_the_answer():
+    error = {"ok": 0.0, "code": 50, "errmsg": "no"}
+    assert answered(ONLY_OWN, error, READER, "shop") == error
+
+
+def test_without_authorization_nothing_is_filtered():
+    for body, reply, db in (({"listDatabases": 1}, DATABASES, "admin"), (ONLY_OWN, COLLECTIONS, "shop")):
+        session = make_session(settings=SessionSettings(authorization_enabled=False))
+        play = Play(session).send(op_msg({**body, "$db": db}))
+        assert play.expect(Relay).answer(reply_of(reply)).reply() == reply
