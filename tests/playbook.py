@@ -36,6 +36,7 @@ from mongoguard.observe.event import AuditEvent
 from mongoguard.proxy.client_session import ClientSession
 from mongoguard.proxy.cursors import CursorTable
 from mongoguard.proxy.deployment import Deployment, DeploymentView, Impersonation, PresentAs
+from mongoguard.proxy.localhost_exception import LocalhostException
 from mongoguard.proxy.settings import SessionSettings
 from tests.rawwire import Message, message
 
@@ -87,6 +88,7 @@ def make_session(
     present_as: PresentAs = PresentAs.STANDALONE,
     impersonation: Impersonation = Impersonation.USERS,
     hello: Mapping[str, Any] = HELLO,
+    localhost_exception: bool = False,
 ) -> ClientSession:
     """A client session on which `user` has logged in already."""
     authentication = AuthenticationSession(["SCRAM-SHA-256"], b"k" * 32, PEER)
@@ -94,12 +96,13 @@ def make_session(
         authentication._user = user
     deployment = Deployment(hello, BUILD, present_as, impersonation, ObjectId(b"i" * 12))
     return ClientSession(
-        PEER,
-        7,
-        authentication,
-        DeploymentView(deployment),
-        CursorTable() if cursors is None else cursors,
-        SessionSettings() if settings is None else settings,
+        peer=PEER,
+        connection_id=7,
+        authentication=authentication,
+        deployment=DeploymentView(deployment),
+        cursors=CursorTable() if cursors is None else cursors,
+        settings=SessionSettings() if settings is None else settings,
+        localhost_exception=LocalhostException(enabled=localhost_exception, service=UserName("svc", "admin")),
     )
 
 

@@ -66,7 +66,10 @@ def check_message(
     relays = [step for step in order if isinstance(step, Relay)]
     if relays:
         _check_decided(session, data, user, order, asked)
-    assert not any(isinstance(effect, AskUpstream) for effect in recorder.effects)
+    for asked_upstream in (effect for effect in recorder.effects if isinstance(effect, AskUpstream)):
+        # mongoguard's one question on a client's behalf: whose operation it is that killOp names
+        assert (asked_upstream.db, next(iter(asked_upstream.command))) == ("admin", "aggregate")
+        assert user is not None
     for relay in relays:
         _check_relayed(data, relay.message, user)
     if data[12:16] == b"\xdd\7\0\0" and len(data) > 16 and data[16] & 2:

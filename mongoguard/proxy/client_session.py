@@ -25,8 +25,10 @@ from mongoguard.command.requirement import requirement_of
 from mongoguard.command.spec import Asker, CommandRow, Handling
 from mongoguard.effects import Emit, FetchUser, Flow, Relay, RelayedReply, perform
 from mongoguard.errors import CommandError, ErrorCode, ProtocolError, UpstreamError, UpstreamUnavailable
+from mongoguard.model.action_type import ActionType
 from mongoguard.model.names import RoleName, UserName
 from mongoguard.model.privilege import NOTHING, Requirement
+from mongoguard.model.resource_pattern import ResourcePattern
 from mongoguard.model.restriction import Peer
 from mongoguard.model.user import User
 from mongoguard.observe.access_messages import auth_check
@@ -66,6 +68,13 @@ _OP_MSG = OpCode.MSG.to_bytes(4, "little")
 _OP_GET_MORE = OpCode.GET_MORE.to_bytes(4, "little")
 
 
+_EVERYBODY = User(
+    UserName("", ""),
+    privileges={ResourcePattern.for_any_resource(): frozenset({ActionType.ANY_ACTION})},
+)
+"""What everybody may when authorization is disabled."""
+
+
 class RefusedError(CommandError):
     """A refusal that carries the decision it was made from, for the audit event."""
 
@@ -103,7 +112,7 @@ class ClientSession:
         self.has_client_metadata = False
         self._user: User | None = None
         self._asker = Asker()
-        self.authorization = AuthorizationSession(None)
+        self.authorization = self._rights_of(None)
         self._identity = Identity(None, deployment.current.impersonation)
         self._stale = False
         self._next_request_id = 1
@@ -190,7 +199,7 @@ class ClientSession:
 
     def _admit_without_login(self, row: CommandRow) -> Flow[None]:
         if not (yield from self._localhost_exception.holds_for(self.peer)):
-            self.authorization = AuthorizationSession(None)
+            self.authorization = self._rights_of(None)
             raise CommandError(ErrorCode.UNAUTHORIZED, f"command {row.name} requires authentication")
         self.authorization = self._localhost_exception.authorization
 
@@ -205,8 +214,6 @@ class ClientSession:
             )
         own = requirement_of(row, command, self._asker)
         generic = generic_requirement(command, self._asker)
-        if not self.settings.authorization_enabled:
-            return own
         if generic is not NOTHING:
             decision = self.authorization.authorize(generic)
             if not decision.allowed:
@@ -221,7 +228,7 @@ class ClientSession:
         """Whether a command that needs a privilege for others' things is about the user's own."""
         if row.name != "killOp":
             return False
-        return (yield from is_own_operation(command, None if self.user is None else self.user.name))
+        return (yield from is_own_operation(command, self._identity))
 
     def _explained(self, error: CommandError, decision: Decision) -> CommandError:
         if self.settings.explain_denials:
@@ -336,13 +343,16 @@ class ClientSession:
     def _become(self, user: User | None) -> None:
         """Take over what a login, a logout or a change in the directory made of the connection's user."""
         self._user = user
-        self.authorization = AuthorizationSession(user)
+        self.authorization = self._rights_of(user)
         self._identity = Identity(user, self.deployment.current.impersonation)
         self._asker = (
             Asker()
             if user is None
             else Asker(user.name, frozenset((role.role, role.db) for role in user.roles))
         )
+
+    def _rights_of(self, user: User | None) -> AuthorizationSession:
+        return AuthorizationSession(user if self.settings.authorization_enabled else _EVERYBODY)
 
     def _who(self) -> tuple[tuple[UserName, ...], tuple[RoleName, ...]]:
         """Users and roles as audit messages list them."""

@@ -48,10 +48,7 @@ def get_more(session: ClientSession, message: OpMsg, command: Command) -> Flow[b
         raise CommandError(ErrorCode.CURSOR_NOT_FOUND, f"cursor id {cursor_id} not found")
     user = None if session.user is None else session.user.name
     entry.check_get_more(user, Namespace(command.db, collection), session_id(body))
-    if (
-        session.settings.authorization_enabled
-        and not session.authorization.authorize(entry.requirement).allowed
-    ):
+    if not session.authorization.authorize(entry.requirement).allowed:
         raise CommandError(ErrorCode.UNAUTHORIZED, f"not authorized for getMore with cursor id {cursor_id}")
     reply = (yield from session.relay(message, server=entry.server)).message
     opened = cursor_in_reply(reply)
@@ -97,9 +94,7 @@ def kill_cursors(session: ClientSession, message: OpMsg, command: Command) -> Fl
 
 
 def _may_kill(session: ClientSession, entry: CursorEntry) -> bool:
-    if not session.settings.authorization_enabled or (
-        session.user is not None and session.user.name == entry.owner
-    ):
+    if session.user is not None and session.user.name == entry.owner:
         return True
     # The cursor's own namespace, not the one that the command names: a client names what it likes.
     namespace = ResourcePattern.for_exact_namespace(*Namespace.parse(entry.namespace))

@@ -8,6 +8,8 @@ currentOp, profiler and logs. Both need the action `impersonate`, which the serv
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 from mongoguard.model.names import UserName
 from mongoguard.model.user import User
@@ -29,6 +31,7 @@ class Identity:
     """What is spliced into every relayed command of one user."""
 
     __slots__ = (
+        "audit",
         "audit_element",
         "digest",
         "impersonates",
@@ -47,7 +50,8 @@ class Identity:
         # An lsid with nothing but its id (30 bytes) becomes head + its bytes 4..28 + tail.
         self.plain_lsid_head = (_PLAIN_LSID_BYTES + len(self.uid_element)).to_bytes(4, "little")
         self.plain_lsid_tail = self.uid_element + b"\0"
-        self.audit_element = _audit_element(user, impersonation)
+        self.audit = _audit(user, impersonation)
+        self.audit_element = encode_element("$audit", self.audit) if self.audit else b""
 
     def own_session_id(self, session_id: bytes) -> bytes:
         """A session id that is this user's alone, for an upstream that refuses `lsid.uid`.
@@ -58,10 +62,10 @@ class Identity:
         return hashlib.sha256(self.digest + session_id).digest()[:_SESSION_ID_BYTES]
 
 
-def _audit_element(user: User | None, impersonation: Impersonation) -> bytes:
+def _audit(user: User | None, impersonation: Impersonation) -> Mapping[str, Any]:
     if user is None or impersonation is Impersonation.NONE:
-        return b""
+        return {}
     name = {"user": user.name.user, "db": user.name.db}
     users: object = [name] if impersonation is Impersonation.USERS else name
     roles = [{"role": r.role, "db": r.db} for r in user.inherited_roles or user.roles]
-    return encode_element("$audit", {str(impersonation): users, "$impersonatedRoles": roles})
+    return {str(impersonation): users, "$impersonatedRoles": roles}

@@ -27,6 +27,7 @@ from mongoguard.errors import ConfigError
 from mongoguard.model.names import UserName
 from mongoguard.proxy.client_session import ClientSession
 from mongoguard.proxy.cursors import CursorTable
+from mongoguard.proxy.localhost_exception import LocalhostException
 from mongoguard.proxy.settings import SessionSettings
 from mongoguard.server.client_connection import ClientConnection
 from mongoguard.server.directory import FileDirectory, UserDirectory, open_directory
@@ -64,6 +65,11 @@ class Application:
         self._cursors = CursorTable()
         self._session_settings = _session_settings(settings)
         self._decoy_key = _decoy_key(settings)
+        self._localhost_exception = LocalhostException(
+            enabled=settings.set_parameter.enable_localhost_auth_bypass
+            and settings.security.user_directory == "upstream",
+            service=upstream.service,
+        )
         self._connection_count = 0
         self._shell = Shell(
             upstream=upstream,
@@ -128,6 +134,7 @@ class Application:
             deployment=self._upstream.deployment,
             cursors=self._cursors,
             settings=self._session_settings,
+            localhost_exception=self._localhost_exception,
         )
         return ClientConnection(SocketTransport(sock), session, self._shell)
 
@@ -171,10 +178,12 @@ class Application:
         """Ask the directory again for the users of live sessions, in case they were changed elsewhere."""
         while True:
             await trio.sleep(self._settings.security.user_cache_invalidation_interval_secs)
-            changed = await self._directory.refresh(_names_of(self._connections))
+            names = _names_of(self._connections)
+            current = await self._directory.refresh(names)
             for connection in self._connections:
                 user = connection.session.user
-                if user is not None and user.name in changed:
+                # Not "changed since the last refresh": a login in between has seen the change, older sessions have not.
+                if user is not None and user.name in names and current.get(user.name) is not user:
                     connection.session.invalidate()
 
     async def _age_cursors(self) -> None:

@@ -20,6 +20,7 @@ from mongoguard.config.sections import Upstream as UpstreamSettings
 from mongoguard.config.settings import Settings
 from mongoguard.effects import RelayedReply
 from mongoguard.errors import UpstreamError, UpstreamUnavailable
+from mongoguard.model.names import UserName
 from mongoguard.proxy.deployment import Deployment, DeploymentView, Impersonation, PresentAs
 from mongoguard.server.topology import Topology, TopologySnapshot
 from mongoguard.server.upstream_connection import UpstreamConnection, decode_reply, open_upstream_connection
@@ -36,6 +37,9 @@ CHECK_IDLE_AFTER_SECS = 0.5
 
 KEEP_UP_SECS = 1.0
 """How often idle connections and the primary are looked at; nothing waits for it."""
+
+LOOK_AGAIN_SECS = 0.25
+"""Between two attempts to reach a primary: an election takes seconds, and the waiting requests share this load."""
 
 ASK_TIMEOUT_SECS = 30
 """A command of mongoguard's own (usersInfo, mostly) takes milliseconds; a login must not wait longer than a driver."""
@@ -150,14 +154,30 @@ class Upstream:
         return self.deployment.current.build_info
 
     @property
+    def service(self) -> UserName | None:
+        """Who mongoguard is upstream; None when it does not log in."""
+        credential = self._address.credential
+        return None if credential is None else credential.name
+
+    @property
     def impersonation(self) -> str:
         """How the upstream takes the real user's name: the field's name, or "none"."""
         return str(self.deployment.current.impersonation)
 
     async def relay(self, message: bytes, server: str | None) -> RelayedReply:
         """One request and its reply. Raises `UpstreamUnavailable` or `UpstreamConnectionLost`."""
-        address = server or self._topology.snapshot.primary or await self._primary()
-        return RelayedReply(await self._pool(address).exchange(message), address)
+        if server is not None:
+            return RelayedReply(await self._pool(server).exchange(message), server)
+        deadline = trio.current_time() + self._settings.server_selection_timeout_ms / 1000
+        while True:
+            address = self._topology.snapshot.primary or await self._primary()
+            try:
+                return RelayedReply(await self._pool(address).exchange(message), address)
+            except UpstreamUnavailable:
+                # Nothing was sent. Perhaps the monitors have not noticed yet that this server is gone: look again.
+                if trio.current_time() > deadline:
+                    raise
+            await trio.sleep(LOOK_AGAIN_SECS)
 
     async def ask(self, db: str, command: Mapping[str, Any]) -> dict[str, Any]:
         """Run a command of mongoguard's own on the primary, as the service user; the answer may have ok: 0."""

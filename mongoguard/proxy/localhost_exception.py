@@ -1,0 +1,77 @@
+"""The localhost exception: how the first user of a deployment without users is made.
+
+In: a connection's peer, and what the upstream says of its users. Out: whether the exception holds, and what it grants.
+Must not know sockets. It is decided on mongoguard's own peer: to the upstream, mongoguard itself may look local.
+Source: the manual's "Localhost Exception"; extent and end measured on mongod 6.0.5.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mongoguard.authz.authorization_session import AuthorizationSession
+from mongoguard.effects import AskUpstream, Flow, perform
+from mongoguard.errors import UpstreamError
+from mongoguard.model.action_type import ActionType
+from mongoguard.model.names import EXTERNAL_DB, UserName
+from mongoguard.model.resource_pattern import CLUSTER, ResourcePattern
+from mongoguard.model.restriction import Peer
+from mongoguard.model.user import User
+
+__all__ = ["LocalhostException"]
+
+_GRANTED = {
+    ResourcePattern.for_database("admin"): frozenset({ActionType.CREATE_USER, ActionType.GRANT_ROLE}),
+    ResourcePattern.for_database(EXTERNAL_DB): frozenset({ActionType.CREATE_USER}),
+    CLUSTER: frozenset({ActionType.ADD_SHARD, ActionType.REPL_SET_CONFIGURE, ActionType.REPL_SET_GET_STATUS}),
+}
+
+
+class LocalhostException:
+    """The exception of one deployment. Once closed it stays closed in this process, as in mongod.
+
+    `service` is mongoguard's own user upstream: it and its roles do not count as users, for nobody logs in with them
+    here.
+    """
+
+    __slots__ = ("_closed", "_service", "authorization")
+
+    def __init__(self, *, enabled: bool, service: UserName | None) -> None:
+        """`enabled` is `setParameter.enableLocalhostAuthBypass`, and false for a directory of its own."""
+        self._closed = not enabled
+        self._service = service
+        self.authorization = AuthorizationSession(User(UserName("", ""), privileges=_GRANTED))
+
+    def holds_for(self, peer: Peer) -> Flow[bool]:
+        """Whether a connection that nobody is logged in on has the exception's rights."""
+        if self._closed or not _is_local(peer):
+            return False
+        try:
+            has_users = yield from self._upstream_has_users()
+        except UpstreamError:
+            return False  # what cannot be read counts as closed, but is asked again
+        if has_users:
+            self._closed = True
+        return not has_users
+
+    def _upstream_has_users(self) -> Flow[bool]:
+        own_roles: list[str] = []
+        own_user = None if self._service is None else f"{self._service.db}.{self._service.user}"
+        if self._service is not None:
+            name = {"user": self._service.user, "db": self._service.db}
+            reply = yield from perform(AskUpstream("admin", {"usersInfo": name}))
+            own_roles = [f"{r['db']}.{r['role']}" for user in reply.get("users", ()) for r in user["roles"]]
+        users = yield from _any("system.users", [own_user])
+        return users or (yield from _any("system.roles", own_roles))
+
+
+def _any(collection: str, besides: list[Any]) -> Flow[bool]:
+    """Whether admin's collection has a document besides those; an answer that is none counts as yes."""
+    find = {"find": collection, "filter": {"_id": {"$nin": besides}}, "projection": {"_id": 1}, "limit": 1}
+    reply = yield from perform(AskUpstream("admin", {**find, "singleBatch": True}))
+    return not reply.get("ok") or bool(reply["cursor"]["firstBatch"])
+
+
+def _is_local(peer: Peer) -> bool:
+    """Loopback addresses, and Unix sockets, whose peers have no address."""
+    return peer.client is None or peer.client.is_loopback
