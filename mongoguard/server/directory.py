@@ -1,7 +1,7 @@
 """User directories: where users and their roles are looked up.
 
-In: user names. Out: `User` values, no older than configured. Must not know clients; sessions are told through
-`Subscribers` that what they know may have changed.
+In: user names. Out: `User` values, no older than configured. Must not know clients: whoever asks compares what the
+sessions hold with what `refresh` gives.
 
 Changes made through mongoguard hold for the next command of every connection (`invalidate`). Changes made elsewhere
 hold within `userCacheInvalidationIntervalSecs`: users of live sessions are asked for again that often. When the
@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -44,8 +45,11 @@ class UserDirectory(Protocol):
     def invalidate(self) -> None:
         """Users have changed: no earlier answer may be given again."""
 
-    async def refresh(self, names: Iterable[UserName]) -> set[UserName]:
-        """Ask again for these users; the answer is whose sessions must ask too."""
+    async def refresh(self, names: Iterable[UserName]) -> Mapping[UserName, User | None]:
+        """Ask again for these users; those that can't be asked for any more are left out.
+
+        A user that has not changed is the same object that `fetch` gave: a session with another one must ask too.
+        """
 
 
 @dataclass(slots=True)
@@ -82,19 +86,13 @@ class UpstreamDirectory:
         self._generation += 1
         self._answers.clear()
 
-    async def refresh(self, names: Iterable[UserName]) -> set[UserName]:
-        """See `UserDirectory`. A user that can't be asked for counts as changed once its answer is too old."""
-        changed = set()
+    async def refresh(self, names: Iterable[UserName]) -> Mapping[UserName, User | None]:
+        """See `UserDirectory`."""
+        answers = {}
         for name in names:
-            before = self._answers.get(name)
-            try:
-                user = await self._load(name)
-            except UpstreamError:
-                changed.add(name)
-            else:
-                if before is None or before.user != user:
-                    changed.add(name)
-        return changed
+            with suppress(UpstreamError):
+                answers[name] = await self._load(name)
+        return answers
 
     async def _load(self, name: UserName) -> User | None:
         done = self._loading[name] = trio.Event()
@@ -119,6 +117,9 @@ class UpstreamDirectory:
             generation, asked_at = self._generation, trio.current_time()
             user = await self._ask(name)
             if generation == self._generation:
+                before = self._answers.get(name)
+                if before is not None and before.user == user:
+                    user = before.user  # the same object: nobody must ask again
                 self._answers[name] = _Answer(user, asked_at)
                 self._answers.move_to_end(name)
                 if len(self._answers) > MAX_CACHED_USERS:
@@ -161,10 +162,9 @@ class FileDirectory:
     def invalidate(self) -> None:
         """Nothing to forget: users can't be changed through mongoguard."""
 
-    async def refresh(self, names: Iterable[UserName]) -> set[UserName]:
-        """Nothing changes between reloads."""
-        del names
-        return set()
+    async def refresh(self, names: Iterable[UserName]) -> Mapping[UserName, User | None]:
+        """See `UserDirectory`. Nothing changes between reloads."""
+        return {name: self._users.users.get(name) for name in names}
 
     def reload(self) -> None:
         """Read the file again. Raises `ConfigError`, and then nothing has changed."""
