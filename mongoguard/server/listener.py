@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -37,10 +38,10 @@ def open_listeners(net: Net) -> list[socket.socket]:
     """Listening sockets for every address and path. Raises `ConfigError` naming the one that failed."""
     listeners: list[socket.socket] = []
     try:
-        for host in net.tcp_hosts:
-            listeners += _open_tcp(host, net.port if not listeners else _port_of(listeners, net.port))
-        for path in net.unix_socket_paths:
-            listeners.append(_open_unix(path, net.unix_domain_socket.file_permissions))
+        for family, address in _tcp_addresses(net):
+            listeners.append(_listen(family, (address[0], _port_of(listeners, net.port), *address[2:])))
+        permissions = net.unix_domain_socket.file_permissions
+        listeners.extend(_open_unix(path, permissions) for path in net.unix_socket_paths)
     except ConfigError:
         close_listeners(listeners)
         raise
@@ -49,18 +50,23 @@ def open_listeners(net: Net) -> list[socket.socket]:
 
 def _port_of(listeners: list[socket.socket], port: int) -> int:
     """Port 0 means any free one, but the same one on every address."""
-    return port or int(listeners[0].getsockname()[1])
+    return port or (int(listeners[0].getsockname()[1]) if listeners else 0)
 
 
-def _open_tcp(host: str, port: int) -> list[socket.socket]:
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise ConfigError(f"net.bindIp: {host} cannot be resolved: {error.strerror or error}") from None
-    return [_listen(family, address) for family, address in dict.fromkeys((f[0], f[4]) for f in found)]
+def _tcp_addresses(net: Net) -> list[tuple[socket.AddressFamily, tuple[Any, ...]]]:
+    """Every address to listen on, once. A name like localhost may have an IPv6 address: that needs `net.ipv6`."""
+    family = socket.AF_UNSPEC if net.ipv6 else socket.AF_INET
+    addresses: dict[tuple[socket.AddressFamily, tuple[Any, ...]], None] = {}
+    for host in net.tcp_hosts:
+        try:
+            found = socket.getaddrinfo(host, net.port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        except OSError as error:
+            raise ConfigError(f"net.bindIp: {host} cannot be resolved: {error.strerror or error}") from None
+        addresses |= dict.fromkeys((one[0], one[4]) for one in found)
+    return list(addresses)
 
 
-def _listen(family: socket.AddressFamily, address: tuple[object, ...]) -> socket.socket:
+def _listen(family: socket.AddressFamily, address: tuple[Any, ...]) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
