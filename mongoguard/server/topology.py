@@ -115,7 +115,7 @@ def _snapshot(description: Any) -> TopologySnapshot:
     servers = list(description.server_descriptions().values())
     known = {_text(s.address): s for s in servers if s.server_type_name != "Unknown"}
     writable = sorted((s.round_trip_time or 0.0, address) for address, s in known.items() if s.is_writable)
-    errors = [f"{_text(s.address)}: {type(s.error).__name__}" for s in servers if s.error is not None]
+    errors = [f"{_text(s.address)}: {_reason(s)}" for s in servers if s.error is not None]
     return TopologySnapshot(
         primary=writable[0][1] if writable else None,
         servers=frozenset(known),
@@ -123,6 +123,12 @@ def _snapshot(description: Any) -> TopologySnapshot:
         is_standalone=any(s.server_type_name == "Standalone" for s in servers),
         error="; ".join(errors),
     )
+
+
+def _reason(server: Any) -> str:
+    """Why a monitor failed, in the words of the socket or of TLS, without pymongo's address and timeouts."""
+    text = str(server.error).partition(" (configured timeouts")[0]
+    return text.replace(f"{_text(server.address)}: ", "") or type(server.error).__name__
 
 
 def _text(address: tuple[str, int | None]) -> str:

@@ -11,6 +11,7 @@ upstream), and each wait is a checkpoint.
 
 from __future__ import annotations
 
+import select
 import socket
 from contextlib import suppress
 from typing import Protocol
@@ -160,12 +161,17 @@ class TLSTransport:
             await self._stream.send_all(data)
 
     def has_news(self) -> bool:
-        """TLS may hold records that mean nothing (session tickets), so only a dead socket counts."""
+        """TLS may hold records that mean nothing (session tickets), so only the end of the stream counts."""
         return self.peer_is_gone()
 
     def peer_is_gone(self) -> bool:
-        """See `Transport`."""
-        return self._stream.transport_stream.socket.fileno() == -1
+        """See `Transport`. Asked of the socket: the records that wait are not read, and may be in front of its end."""
+        descriptor = self._stream.transport_stream.socket.fileno()
+        if descriptor == -1:
+            return True
+        poll = select.poll()
+        poll.register(descriptor, select.POLLRDHUP)  # errors and hang-ups are told unasked
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         """See `Transport`."""

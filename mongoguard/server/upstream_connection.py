@@ -114,8 +114,13 @@ async def open_upstream_connection(
         if isinstance(error, trio.TooSlowError):
             raise UpstreamUnavailable(f"{address} did not answer within {within_secs:g} s") from error
         if isinstance(error, (UpstreamError, *BROKEN)):
-            raise UpstreamUnavailable(f"{address}: {str(error) or type(error).__name__}") from error
+            raise UpstreamUnavailable(f"{address}: {_reason(error)}") from error
         raise
+
+
+def _reason(error: BaseException) -> str:
+    """In the words of whoever knows: Trio wraps the errors of TLS and of sockets in an exception without a text."""
+    return str(error) or str(error.__cause__ or "") or type(error).__name__
 
 
 async def _log_in(connection: UpstreamConnection, upstream: UpstreamAddress) -> None:
@@ -141,7 +146,11 @@ async def _connect(address: str, upstream: UpstreamAddress) -> Transport:
     if upstream.tls is None:
         return SocketTransport(_detached(stream))
     tls = trio.SSLStream(stream, upstream.tls, server_hostname=host)
-    await tls.do_handshake()
+    try:
+        await tls.do_handshake()
+    except BaseException:
+        stream.socket.close()
+        raise
     return TLSTransport(tls)
 
 

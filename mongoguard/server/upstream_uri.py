@@ -33,7 +33,7 @@ def read_upstream_uri(uri: Secret) -> UpstreamAddress:
     """Parse and check. Raises `ConfigError`."""
     try:
         parsed = parse_uri(uri.reveal(), validate=True, warn=False)
-    except (InvalidURI, ConfigurationError, ValueError) as error:
+    except (InvalidURI, ConfigurationError, ValueError, OSError) as error:  # OSError: a file that it names
         raise ConfigError(f"upstream.uri: {_without_uri(str(error), uri)}") from None
     options: dict[str, Any] = {key.lower(): value for key, value in parsed["options"].items()}
     return UpstreamAddress(uri, _credential(parsed, options), _tls_context(options))
