@@ -194,10 +194,14 @@ class Asked(Generic[E]):
 
 @dataclass
 class Recorder:
-    """Answers every effect, and keeps all of them. `reply` is what the upstream answers to everything."""
+    """Answers every effect, and keeps all of them.
+
+    `reply` is what the upstream answers to whatever is relayed, `found` the documents that a question finds.
+    """
 
     users: dict[UserName, User] = field(default_factory=dict)
     reply: Mapping[str, Any] = field(default_factory=lambda: {"ok": 1.0})
+    found: list[dict[str, Any]] = field(default_factory=list)
     effects: list[Effect[Any]] = field(default_factory=list)
 
     def run(self, flow: Flow[T]) -> T:
@@ -217,6 +221,11 @@ class Recorder:
         return [effect for effect in self.effects if isinstance(effect, Relay)]
 
     @property
+    def questions(self) -> list[AskUpstream]:
+        """What the upstream was asked as the service user."""
+        return [effect for effect in self.effects if isinstance(effect, AskUpstream)]
+
+    @property
     def events(self) -> list[AuditEvent]:
         """What was written to the audit stream."""
         return [effect.event for effect in self.effects if isinstance(effect, Emit)]
@@ -226,7 +235,7 @@ class Recorder:
             case Relay():
                 return reply_of(self.reply)
             case AskUpstream():
-                return dict(self.reply)
+                return {"cursor": {"firstBatch": self.found, "id": 0, "ns": ""}, "ok": 1.0}
             case FetchUser(name):
                 return self.users.get(name)
             case RandomBytes(count):

@@ -34,4 +34,6 @@ def check(data: bytes) -> None:
     choice, payload = data[0], data[1:]
     message = header(16 + len(payload), OP_QUERY if choice & 4 and choice & 16 else OP_MSG) + payload
     session = make_session(_USERS[choice & 3], cursors=CursorTable())
-    check_message(session, message, compressed=bool(choice & 8), reply=_REPLY)
+    check_message(
+        session, message, compressed=bool(choice & 8), reply=_REPLY, owns_operations=bool(choice & 32)
+    )

@@ -198,7 +198,9 @@ def test_nothing_is_relayed_before_an_allowing_decision(
         cursors=CursorTable(),
     )
     for user, data, compressed, reply in sent:
-        check_message(logged_in(session, user), data, compressed=compressed, reply=reply)
+        check_message(
+            logged_in(session, user), data, compressed=compressed, reply=reply, owns_operations=explains
+        )
 
 
 ROOT = user_with({ResourcePattern.for_any_resource(): frozenset({"anyAction"})}, BOB)

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from bson import Binary, Int64
 
-from mongoguard.effects import Emit, Relay
+from mongoguard.effects import AskUpstream, Emit, Relay
+from mongoguard.errors import UpstreamUnavailable
 from mongoguard.model.names import UserName
 from mongoguard.model.resource_pattern import CLUSTER, ResourcePattern
 from mongoguard.model.user import User
@@ -21,6 +22,7 @@ READER = user_with({ResourcePattern.for_exact_namespace("shop", "orders"): froze
 ROOT = user_with({ResourcePattern.for_any_resource(): frozenset({"anyAction"})}, UserName("root", "admin"))
 OWN = {"$elemMatch": {"user": "alice", "db": "shop"}}
 DIGEST = session_digest(UserName("alice", "shop"))
+ALONE = Impersonation.NONE
 ID = Binary(b"s" * 16, 4)
 
 
@@ -59,24 +61,31 @@ def answered(
 # ---- operations -----------------------------------------------------------------------------------------------------
 
 
-def test_own_operations_are_those_of_the_real_user():
-    assert sent({"currentOp": 1, "$ownOps": True})["effectiveUsers"] == OWN
+def test_own_operations_are_narrowed_by_the_upstream_that_takes_impersonation():
+    assert sent({"currentOp": 1, "$ownOps": True}) == {"currentOp": 1, "$ownOps": True, "$db": "admin"}
+
+
+def test_own_operations_are_those_of_the_real_user_elsewhere():
+    assert sent({"currentOp": 1, "$ownOps": True}, impersonation=ALONE)["effectiveUsers"] == OWN
 
 
 def test_everybodys_operations_need_inprog_and_are_not_narrowed():
     assert refused({"currentOp": 1}) == 13
-    assert "effectiveUsers" not in sent({"currentOp": 1}, ROOT)
+    assert "effectiveUsers" not in sent({"currentOp": 1}, ROOT, impersonation=ALONE)
 
 
 def test_own_operations_cannot_be_combined_with_a_filter_of_the_clients():
-    assert refused({"currentOp": 1, "$ownOps": True, "effectiveUsers": {"$exists": True}}) == 20
+    body = {"currentOp": 1, "$ownOps": True, "effectiveUsers": {"$exists": True}}
+    assert refused(body, impersonation=ALONE) == 20
 
 
 def test_the_current_op_stage_is_followed_by_a_match_on_the_real_user():
     stages = [{"$currentOp": {"allUsers": False}}, {"$limit": 1}]
-    body = sent({"aggregate": 1, "pipeline": stages, "cursor": {}})
+    command = {"aggregate": 1, "pipeline": stages, "cursor": {}}
+    body = sent(command, impersonation=ALONE)
     assert body["pipeline"] == [stages[0], {"$match": {"effectiveUsers": OWN}}, stages[1]]
     assert list(body)[:3] == ["aggregate", "pipeline", "cursor"]
+    assert sent(command)["pipeline"] == stages
 
 
 def test_the_current_op_stage_for_all_users_needs_inprog_and_is_not_narrowed():
@@ -96,7 +105,9 @@ def test_another_pipeline_is_relayed_as_it_is():
 
 
 @pytest.mark.parametrize("stage", ["$listLocalSessions", "$listSessions"])
-@pytest.mark.parametrize("options", [{}, {"allUsers": False}, {"allUsers": None}, {"users": None}, {"users": []}])
+@pytest.mark.parametrize(
+    "options", [{}, {"allUsers": False}, {"allUsers": None}, {"users": None}, {"users": []}]
+)
 def test_own_sessions_are_those_of_the_real_user(stage: str, options: dict[str, Any]):
     target, db = (1, "admin") if stage == "$listLocalSessions" else ("system.sessions", "config")
     body = sent({"aggregate": target, "pipeline": [{stage: options}], "cursor": {}}, db=db)
@@ -253,6 +264,19 @@ def test_further_batches_are_filtered_too():
 def test_an_error_instead_of_collections_is_the_answer():
     error = {"ok": 0.0, "code": 50, "errmsg": "no"}
     assert answered(ONLY_OWN, error, READER, "shop") == error
+
+
+def test_ones_own_operation_may_be_killed_and_another_may_not():
+    data = op_msg({"killOp": 1, "op": 5, "$db": "admin"})
+    asked = Play(make_session(CLERK)).send(data).expect(AskUpstream)
+    assert asked.effect.command["pipeline"][:2] == [{"$currentOp": {}}, {"$match": {"opid": 5}}]
+    assert asked.effect.command["$audit"]["$impersonatedUsers"] == [{"user": "alice", "db": "shop"}]
+    asked.answer({"cursor": {"firstBatch": [{"opid": 5}]}, "ok": 1.0}).expect(Relay)
+    asked = Play(make_session(CLERK)).send(data).expect(AskUpstream)
+    assert asked.answer({"cursor": {"firstBatch": []}, "ok": 1.0}).emitted().result == 13
+    asked = Play(make_session(CLERK)).send(data).expect(AskUpstream)
+    assert asked.fail(UpstreamUnavailable("away")).emitted().result == 13
+    Play(make_session(ROOT)).send(data).expect(Relay)
 
 
 def test_without_authorization_nothing_is_filtered():
