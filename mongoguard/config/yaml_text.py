@@ -47,8 +47,9 @@ class _StrictLoader(yaml.SafeLoader):
 
 def parse_yaml(text: str, source: str) -> Any:
     """The values of one YAML document. Raises `ConfigError` naming `source`, the line, and what is wrong."""
-    loader = _StrictLoader(text)
+    loader = None
     try:
+        loader = _StrictLoader(text)  # it refuses unprintable characters at once
         return loader.get_single_data()
     except _DuplicateKeysError as error:
         lines = [f"{source}: line {line}: the key {name!r} is given twice" for name, line in error.found]
@@ -60,7 +61,8 @@ def parse_yaml(text: str, source: str) -> Any:
     except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigError(f"{source}: not valid YAML") from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _without_content(problem: str | None) -> str:
