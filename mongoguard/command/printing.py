@@ -50,11 +50,19 @@ def print_command(command: Command) -> str:
         if name in secret:
             printer.add('"xxx"')
         elif name == counted and element[0] == ARRAY:
-            size = command.document_count(name) or 0
+            size = _count(command, name)
             printer.add(str(size)) if size > 1 else printer.value(element, 1)
         else:
             printer.value(element, 1)
     return printer.text()
+
+
+def _count(command: Command, name: str) -> int:
+    """How many documents a write carries; 0 for a damaged array, which must not turn a refusal into another error."""
+    try:
+        return command.document_count(name) or 0
+    except CommandError:
+        return 0
 
 
 class _Printer:
