@@ -38,6 +38,41 @@ def read(chunks: list[bytes]) -> tuple[list[bytes], bool]:
     return found, False
 
 
+def read_into_rooms(stream: bytes, chunks: list[int]) -> tuple[list[bytes], bool]:
+    """As `read`, for a reader whose room is filled: `chunks` says by how much at a time, 0 for a chunk of its own."""
+    reader = MessageReader(LIMIT)
+    found: list[bytes] = []
+    position = turn = 0
+    try:
+        while position < len(stream):
+            size = chunks[turn % len(chunks)] if chunks else 1
+            turn += 1
+            if size:
+                with reader.room() as room:
+                    part = stream[position : position + min(size, len(room))]
+                    room[: len(part)] = part
+                one = reader.received(len(part))
+            else:
+                part = stream[position : position + 7]
+                one = reader.receive(part)
+            position += len(part)
+            while one is not None:
+                found.append(one)
+                one = reader.next_message()
+    except ProtocolError:
+        return found, True
+    return found, False
+
+
+@given(messages, tails, st.lists(st.integers(0, 60), max_size=20))
+def test_filling_the_readers_room_gives_the_same_messages(sent: list[bytes], tail: bytes, chunks: list[int]):
+    stream = b"".join(sent) + tail
+    assert read_into_rooms(stream, [c for c in chunks if c]) == read(
+        [stream[i : i + 1] for i in range(len(stream))]
+    )
+    assert read_into_rooms(stream, chunks or [1]) == read_into_rooms(stream, [1])
+
+
 @given(messages, tails, st.lists(st.integers(0, 400), max_size=30))
 def test_any_cut_of_a_stream_gives_the_same_messages(sent: list[bytes], tail: bytes, cuts: list[int]):
     stream = b"".join(sent) + tail

@@ -3,7 +3,7 @@
 import pytest
 
 from mongoguard.errors import ProtocolError
-from mongoguard.wire.framing import MessageReader
+from mongoguard.wire.framing import MAX_ROOM_BYTES, MessageReader
 from tests.rawwire import OP_MSG, header, message
 from tests.unit.wire.cases import CASES, Case
 
@@ -82,3 +82,39 @@ def test_the_limit_may_be_raised_and_lowered_between_messages():
     reader.max_message_bytes = len(data) - 1
     with pytest.raises(ProtocolError):
         reader.receive(data)
+
+
+def test_the_room_is_for_the_message_under_way_and_for_nothing_behind_it():
+    data = message(OP_MSG, bytes(range(100)))
+    reader = MessageReader(LIMIT)
+    assert len(reader.room()) == 16
+    assert reader.receive(data[:16]) is None
+    with reader.room() as room:
+        assert len(room) == 100
+        room[:40] = data[16:56]
+    assert reader.received(40) is None
+    assert reader.bytes_missing == 60
+    with reader.room() as room:
+        room[:] = data[56:]
+    assert reader.received(60) == data
+    assert not reader.in_message
+    assert reader.receive(data) is data
+
+
+def test_a_header_that_promises_much_gets_little_room():
+    reader = MessageReader(LIMIT)
+    reader.receive(header(LIMIT, OP_MSG))
+    assert len(reader.room()) == MAX_ROOM_BYTES
+    assert len(reader._buffer) <= MAX_ROOM_BYTES + 16
+
+
+def test_room_that_was_not_filled_is_no_part_of_a_message():
+    data = message(OP_MSG, b"y" * 50)
+    reader = MessageReader(LIMIT)
+    assert reader.receive(data[:20]) is None
+    with reader.room() as room:
+        room[:2] = data[20:22]
+    assert reader.received(2) is None
+    assert reader.receive(data[22:] + data[:1]) == data
+    assert reader.in_message
+    assert reader.receive(data[1:]) == data
