@@ -247,7 +247,7 @@ class ClientSession:
             users,
             roles,
             row.name,
-            f"{command.db}.{command.target}" if command.target else command.db,
+            _audited_namespace(command),
             body=command.body,
             result=result,
             missing=decision.missing,
@@ -396,6 +396,14 @@ def _is_refusal(row: CommandRow, error: CommandError) -> bool:
     if error.code == ErrorCode.UNAUTHORIZED or isinstance(error, RefusedError):
         return True
     return bool(error.reason) and row.handling is not Handling.LOCAL
+
+
+def _audited_namespace(command: Command) -> str:
+    try:
+        target = command.target
+    except CommandError:  # no UTF-8: an event without the name is better than none
+        target = None
+    return f"{command.db}.{target}" if target else command.db
 
 
 def _retry_labels(body: Document) -> tuple[str, ...]:
