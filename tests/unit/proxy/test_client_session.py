@@ -190,6 +190,18 @@ def test_explained_denials_name_what_is_missing():
     }
 
 
+def test_explained_denials_name_what_is_too_much():
+    view = ResourcePattern.for_exact_namespace("shop", "v")
+    user = user_with({SHOP: frozenset({"createCollection"}), view: frozenset({"find"})})
+    session = make_session(user, settings=SessionSettings(explain_denials=True))
+    reply = refused(session, op_msg({"create": "v", "viewOn": "secrets", "pipeline": [], "$db": "shop"}))
+    assert reply["errInfo"]["missing"] or reply["errInfo"]["excess"]
+    blind = make_session(user_with({SHOP: frozenset({"createCollection"})}))
+    Play(blind).send(op_msg({"create": "v", "viewOn": "secrets", "pipeline": [], "$db": "shop"})).expect(
+        Relay
+    )
+
+
 def test_an_audited_refusal_tells_who_what_and_what_is_missing():
     play = Play(make_session(ALICE)).send(op_msg({"find": "orders", "filter": {"ssn": "1"}, "$db": "other"}))
     event = play.emitted()

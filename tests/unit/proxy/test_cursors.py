@@ -98,3 +98,11 @@ def test_a_cursor_is_forgotten_after_a_day_without_use():
     assert len(table) == 1
     assert table.find(1) is None
     assert table.find(2) is not None
+
+
+def test_an_empty_table_lets_time_pass():
+    table = CursorTable()
+    table.add(entry())
+    for _ in range(MAX_IDLE_TICKS + 2):
+        table.tick()
+    assert len(table) == 0

@@ -173,3 +173,42 @@ def test_is_self_answers_with_the_id_of_this_instance():
 
 def test_what_must_not_be_compressed_is_answered_here():
     assert set(LOCAL_COMMANDS) > NEVER_COMPRESSED
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"saslStart": 1, "mechanism": "PLAIN", "payload": b"x"}, 334),
+        ({"saslContinue": 1, "conversationId": 1, "payload": b"x"}, 17),
+        ({"authenticate": 1, "mechanism": "MONGODB-X509"}, 334),
+    ],
+)
+def test_logins_are_the_authentication_sessions(body: dict[str, Any], code: int):
+    play = Play(make_session()).send(op_msg({**body, "$db": "admin"}))
+    if play.effect is not None:
+        assert play.emitted().atype == "authenticate"
+    assert play.reply()["code"] == code
+
+
+def test_a_login_that_goes_on_asks_for_the_next_message():
+    first = b"n,,n=alice,r=clientnonce"
+    play = Play(make_session()).send(
+        op_msg({"saslStart": 1, "mechanism": "SCRAM-SHA-256", "payload": first, "$db": "shop"})
+    )
+    while play.effect is not None:
+        match play.effect:
+            case FetchUser():
+                play.expect(FetchUser).answer(None)
+            case _:
+                count = play.expect(RandomBytes).effect.count
+                play.expect(RandomBytes).answer(b"r" * count)
+    reply = play.reply()
+    assert (reply["ok"], reply["conversationId"], reply["done"]) == (1.0, 1, False)
+
+
+def test_a_speculative_login_comes_back_in_hello():
+    attempt = {"saslStart": 1, "mechanism": "PLAIN", "payload": b"x", "db": "shop"}
+    play = Play(make_session()).send(op_msg({"hello": 1, "speculativeAuthenticate": attempt, "$db": "admin"}))
+    play.expect(Now).answer(NOW)
+    play.emitted()
+    assert "speculativeAuthenticate" not in play.reply()
