@@ -6,13 +6,16 @@ know what is stored in it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -65,22 +68,7 @@ class DemoMongod:
         self.port = _free_port()
 
     def __enter__(self) -> DemoMongod:
-        """Start it; `prepare` must follow."""
-        key, data = self._directory / "keyfile", self._directory / "data"
-        data.mkdir()
-        key.touch(0o600)
-        key.write_text(secrets.token_hex(128), encoding="ascii")
-        arguments = [
-            *(str(self._program), "--dbpath", str(data), "--port", str(self.port), "--bind_ip", "127.0.0.1"),
-            *("--auth", "--keyFile", str(key), "--replSet", "demo", "--oplogSize", "128"),
-            *("--wiredTigerCacheSizeGB", "0.5", "--unixSocketPrefix", str(self._directory)),
-            *("--setParameter", "diagnosticDataCollectionEnabled=false"),
-        ]
-        with (self._directory / "mongod.log").open("wb") as log:
-            # A session of its own: Ctrl-C must reach the proxy only, which ends first.
-            self._process = subprocess.Popen(  # noqa: S603 (the program is the user\'s own choice)
-                arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+        """Nothing runs before `prepare`."""
         return self
 
     def __exit__(
@@ -98,7 +86,8 @@ class DemoMongod:
             process.wait()
 
     def prepare(self, admin_password: Secret) -> str:
-        """Initiate the replica set, create the administrator `admin`, and return its connection string."""
+        """Start it, initiate the replica set, create the administrator `admin`; returns its connection string."""
+        self._start()
         address = f"127.0.0.1:{self.port}"
         with MongoClient[dict[str, Any]](
             f"mongodb://{address}/?directConnection=true", serverSelectionTimeoutMS=500
@@ -110,6 +99,25 @@ class DemoMongod:
             # The localhost exception: it ends with this user.
             client.admin.command("createUser", "admin", pwd=admin_password.reveal(), roles=["root"])
         return f"mongodb://admin:{admin_password.reveal()}@{address}/?replicaSet=demo"
+
+    def _start(self) -> None:
+        key, data = self._directory / "keyfile", self._directory / "data"
+        data.mkdir()
+        key.touch(0o600)
+        key.write_text(secrets.token_hex(128), encoding="ascii")
+        arguments = [
+            *(str(self._program), "--dbpath", str(data), "--port", str(self.port), "--bind_ip", "127.0.0.1"),
+            *("--auth", "--keyFile", str(key), "--replSet", "demo", "--oplogSize", "128"),
+            *("--wiredTigerCacheSizeGB", "0.5", "--unixSocketPrefix", str(self._directory)),
+            *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+            # A primary would wait 15 s for its clients to find another one.
+            *("--setParameter", "shutdownTimeoutMillisForSignaledShutdown=0"),
+        ]
+        with (self._directory / "mongod.log").open("wb") as log, _interruptions_held():
+            # A session of its own: Ctrl-C must reach the proxy only, which ends first.
+            self._process = subprocess.Popen(  # noqa: S603 (the program is the user's own choice)
+                arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
 
     def _wait_for(self, client: MongoClient[dict[str, Any]], *, writable: bool) -> None:
         deadline = time.monotonic() + START_TIMEOUT_SECS
@@ -127,6 +135,19 @@ class DemoMongod:
     def _last_line(self) -> str:
         text = (self._directory / "mongod.log").read_text(encoding="utf-8", errors="replace")
         return (text.strip().splitlines() or ["its log is empty"])[-1][:500]
+
+
+@contextlib.contextmanager
+def _interruptions_held() -> Iterator[None]:
+    """SIGINT and SIGTERM wait until the process is known, so that none is started that nobody ends.
+
+    mongod inherits the mask, and sets the same one itself: it takes its signals in a thread of their own.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _executable(program: Path, directory: Path) -> Path:
