@@ -73,7 +73,8 @@ class Topology:
             while self.snapshot.primary is None:
                 await self._changed.wait()
         if self.snapshot.primary is None:
-            reason = self.snapshot.error or "no server is a primary"
+            none = "no server is a primary" if self.snapshot.servers else "no server answers"
+            reason = self.snapshot.error or none
             raise UpstreamUnavailable(f"no upstream server takes writes ({reason})")
         return self.snapshot.primary
 
