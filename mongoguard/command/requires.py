@@ -49,16 +49,17 @@ def privilege_on(db: str, collection: str, actions: frozenset[str]) -> Privilege
 def all_of(parts: Iterable[Requirement]) -> Requirement:
     """Every part, flattened; privileges on one resource become one, so that equal needs compare equal."""
     actions: dict[ResourcePattern, frozenset[str]] = {}
-    others: list[Requirement] = []
+    others: dict[Requirement, None] = {}
     stack = list(parts)
+    stack.reverse()  # taken from its end: clients choose how many parts there are, so no part may cost more than one
     while stack:
-        part = stack.pop(0)
+        part = stack.pop()
         if isinstance(part, Privilege):
             actions[part.resource] = actions.get(part.resource, frozenset()) | part.actions
         elif isinstance(part, AllOf):
-            stack[:0] = part.parts
-        elif part not in others:
-            others.append(part)
+            stack.extend(reversed(part.parts))
+        else:
+            others[part] = None
     merged = (*(Privilege(resource, held) for resource, held in actions.items()), *others)
     if not merged:
         return NOTHING

@@ -42,6 +42,9 @@ __all__ = [
     "update",
 ]
 
+MAX_BATCH = 100_000
+"""maxWriteBatchSize of every server since 3.6: a longer batch is refused before its statements are opened."""
+
 FIND = needs(A.FIND)
 INSERT = needs(A.INSERT)
 UPDATE = needs(A.UPDATE)
@@ -122,14 +125,15 @@ def count(command: Command, _asker: Asker) -> Requirement:
 
 
 def _batch(command: Command, field: str) -> int:
-    """How many statements; mongod refuses an empty batch before it checks privileges."""
+    """How many statements; mongod refuses an empty or too long batch before it checks privileges."""
     size = command.document_count(field)
     if size is None:
         required_array(command.name, command.body, field)
         raise missing_field(command.name, field)
-    if size == 0:
+    if not 0 < size <= MAX_BATCH:
         raise CommandError(
-            ErrorCode.INVALID_LENGTH, "Write batch sizes must be between 1 and 100000. Got 0 operations."
+            ErrorCode.INVALID_LENGTH,
+            f"Write batch sizes must be between 1 and {MAX_BATCH}. Got {size} operations.",
         )
     return size
 

@@ -9,7 +9,7 @@ from bson import Binary, Decimal128, Int64
 
 from mongoguard.command.requires import all_of
 from mongoguard.errors import CommandError
-from mongoguard.model.privilege import NOTHING, Requirement
+from mongoguard.model.privilege import NOTHING, AllOf, AnyOf, Requirement
 from tests.unit.command.commands import allowed, any_normal, cluster, database, namespace, required
 
 UUID = Binary(b"u" * 16, 4)
@@ -293,3 +293,31 @@ def test_a_resource_that_cannot_be_understood_is_refused(resource: dict[str, Any
         refused({"grantPrivilegesToRole": "r", "privileges": [{"resource": resource, "actions": ["find"]}]})
         == 9
     )
+
+
+@pytest.mark.parametrize(
+    ("command", "field"), [("insert", "documents"), ("delete", "deletes"), ("update", "updates")]
+)
+def test_a_batch_longer_than_any_server_takes_is_refused_before_its_statements_are_opened(
+    command: str, field: str
+) -> None:
+    statement = {"q": {}, "limit": 0} if command == "delete" else {"q": {}, "u": {}}
+    assert refused({command: "c"}, sequences={field: [statement] * 100_001}) == 16
+    assert refused({command: "c", field: [{"an": "unknown field"}] * 100_001}) == 16
+    assert required({"insert": "c"}, sequences={"documents": [{}] * 100_000}) == namespace("t", "c", "insert")
+
+
+def test_parts_of_a_requirement_are_merged_in_one_pass_however_many_a_client_writes() -> None:
+    """A pass over them takes a second; a pass for each of them would take many minutes."""
+    count = 200_000
+    parts = [
+        AllOf((database(f"d{i % 10}", "find"), database(f"d{i % 10}", "insert"))) for i in range(count // 2)
+    ]
+    assert all_of(parts) == AllOf(tuple(database(f"d{i}", "find", "insert") for i in range(10)))
+    either = [AnyOf((database(f"d{i % 7}", "find"), cluster("inprog"))) for i in range(count // 10)]
+    assert all_of(either) == AllOf(tuple(either[:7]))
+
+
+def test_parts_of_a_requirement_keep_their_order() -> None:
+    first, second, third = database("b", "find"), database("a", "find"), database("c", "find")
+    assert all_of([first, AllOf((second, AllOf((third, first))))]) == AllOf((first, second, third))
