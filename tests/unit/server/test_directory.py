@@ -1,0 +1,290 @@
+"""User directories: freshness, staleness, bounds, and races between loads and changes."""
+
+import pytest
+import trio
+import trio.testing
+
+from mongoguard.cli.user import user_entry
+from mongoguard.config.settings import parse_settings
+from mongoguard.errors import ConfigError, UpstreamError, UpstreamUnavailable
+from mongoguard.model.names import RoleName, UserName
+from mongoguard.server import directory as module
+from mongoguard.server.directory import FileDirectory, UpstreamDirectory, open_directory
+
+ANN, BOB = UserName("ann", "admin"), UserName("bob", "admin")
+SETTINGS = parse_settings(
+    "{upstream: {uri: 'mongodb://h'},"
+    " security: {userCacheInvalidationIntervalSecs: 5, userCacheMaxStaleSecs: 60}}",
+    "test",
+    environ={},
+    read_file=lambda path: path,
+)
+
+
+class FakeUpstream:
+    """Answers usersInfo from `roles`: name -> roles. `gate`, when set, holds answers back; `error` is raised."""
+
+    def __init__(self, **roles):
+        self.roles = roles
+        self.asked = []
+        self.error = None
+        self.reply = None
+        self.gate = None
+
+    async def ask(self, db, command):
+        name = command["usersInfo"]["user"]
+        self.asked.append(name)
+        roles = self.roles.get(name)  # what the server knows when the question comes
+        await trio.lowlevel.checkpoint()
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        if self.reply is not None:
+            return self.reply
+        assert db == "admin"
+        return {"ok": 1, "users": [] if roles is None else [document(name, roles)]}
+
+
+def document(name, roles):
+    entries = [{"role": role, "db": "shop"} for role in roles]
+    return {
+        "_id": f"admin.{name}",
+        "user": name,
+        "db": "admin",
+        "userId": b"\1" * 16,
+        "credentials": {},
+        "roles": entries,
+        "inheritedRoles": entries,
+        "inheritedPrivileges": [],
+        "authenticationRestrictions": [],
+        "inheritedAuthenticationRestrictions": [],
+    }
+
+
+def roles_of(user):
+    return [role.role for role in user.roles]
+
+
+@pytest.fixture
+def upstream():
+    return FakeUpstream(ann=["read"], bob=["read"])
+
+
+@pytest.fixture
+def directory(upstream):
+    return UpstreamDirectory(SETTINGS, upstream)
+
+
+async def test_an_answer_holds_for_the_interval_and_no_longer(directory, upstream, autojump_clock):
+    first = await directory.fetch(ANN)
+    upstream.roles["ann"] = ["readWrite"]
+    await trio.sleep(4.9)
+    assert await directory.fetch(ANN) is first
+    await trio.sleep(0.2)
+    assert roles_of(await directory.fetch(ANN)) == ["readWrite"]
+    assert upstream.asked == ["ann", "ann"]
+
+
+async def test_unknown_users_are_remembered_like_known_ones(directory, upstream, autojump_clock):
+    assert await directory.fetch(UserName("eve", "admin")) is None
+    assert await directory.fetch(UserName("eve", "admin")) is None
+    assert upstream.asked == ["eve"]
+
+
+async def test_two_questions_at_once_are_asked_once(directory, upstream):
+    upstream.gate = trio.Event()
+    found = []
+    async with trio.open_nursery() as nursery:
+
+        async def fetch():
+            found.append(await directory.fetch(ANN))
+
+        for _ in range(3):
+            nursery.start_soon(fetch)
+        await trio.testing.wait_all_tasks_blocked()
+        upstream.gate.set()
+    assert upstream.asked == ["ann"]
+    assert found[0] is found[1] is found[2]
+
+
+async def test_who_waited_for_a_question_that_failed_asks_again(directory, upstream):
+    upstream.gate = trio.Event()
+    upstream.error = UpstreamUnavailable("away")
+    failed = []
+    async with trio.open_nursery() as nursery:
+
+        async def fetch():
+            try:
+                await directory.fetch(ANN)
+            except UpstreamError as error:
+                failed.append(error)
+
+        nursery.start_soon(fetch)
+        nursery.start_soon(fetch)
+        await trio.testing.wait_all_tasks_blocked()
+        upstream.gate.set()
+    assert len(failed) == 2
+    assert upstream.asked == ["ann", "ann"]
+
+
+async def test_who_waited_for_a_question_that_was_cancelled_asks_again(directory, upstream):
+    upstream.gate = trio.Event()
+    found = []
+    async with trio.open_nursery() as nursery:
+        scope = trio.CancelScope()
+
+        async def leaves():
+            with scope:
+                await directory.fetch(ANN)
+
+        async def stays():
+            found.append(await directory.fetch(ANN))
+
+        nursery.start_soon(leaves)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(stays)
+        await trio.testing.wait_all_tasks_blocked()
+        scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        upstream.gate.set()
+    assert roles_of(found[0]) == ["read"]
+
+
+async def test_a_change_during_a_question_makes_it_be_asked_again(directory, upstream):
+    """An answer that was on its way when the users changed may be older than the change."""
+    upstream.gate = trio.Event()
+    found = []
+    async with trio.open_nursery() as nursery:
+
+        async def fetch():
+            found.append(await directory.fetch(ANN))
+
+        nursery.start_soon(fetch)
+        await trio.testing.wait_all_tasks_blocked()
+        upstream.roles["ann"] = []
+        directory.invalidate()
+        upstream.gate.set()
+    assert roles_of(found[0]) == []
+    assert upstream.asked == ["ann", "ann"]
+
+
+async def test_an_invalidation_forgets_every_answer(directory, upstream):
+    await directory.fetch(ANN)
+    await directory.fetch(BOB)
+    directory.invalidate()
+    upstream.roles.clear()
+    assert await directory.fetch(ANN) is None
+    assert await directory.fetch(BOB) is None
+
+
+async def test_a_silent_directory_is_replaced_by_the_last_answer_for_a_bound_time(
+    directory, upstream, autojump_clock, caplog
+):
+    first = await directory.fetch(ANN)
+    upstream.error = UpstreamUnavailable("away")
+    await trio.sleep(64)
+    assert await directory.fetch(ANN) is first
+    assert "ann@admin is taken from the cache" in caplog.text
+    assert await directory.refresh([ANN]) == {ANN: first}
+    await trio.sleep(2)
+    with pytest.raises(UpstreamUnavailable):
+        await directory.fetch(ANN)
+    assert await directory.refresh([ANN]) == {}, "whoever is still logged in is denied now"
+
+
+async def test_an_invalidation_leaves_no_last_answer(directory, upstream):
+    await directory.fetch(ANN)
+    directory.invalidate()
+    upstream.error = UpstreamUnavailable("away")
+    with pytest.raises(UpstreamUnavailable):
+        await directory.fetch(ANN)
+
+
+async def test_a_refresh_gives_the_same_object_for_a_user_that_has_not_changed(directory, upstream):
+    ann, bob = await directory.fetch(ANN), await directory.fetch(BOB)
+    upstream.roles["bob"] = ["readWrite"]
+    current = await directory.refresh([ANN, BOB])
+    assert current[ANN] is ann
+    assert current[BOB] is not bob
+    assert current[BOB] is await directory.fetch(BOB)
+
+
+async def test_a_change_that_a_login_saw_first_is_still_a_change_for_older_sessions(
+    directory, upstream, autojump_clock
+):
+    held = await directory.fetch(ANN)
+    upstream.roles["ann"] = []
+    await trio.sleep(5.1)
+    newer = await directory.fetch(ANN)
+    current = (await directory.refresh([ANN]))[ANN]
+    assert current is newer
+    assert current is not held
+
+
+async def test_a_user_that_was_taken_away_and_given_back_is_the_new_one(directory, upstream):
+    held = await directory.fetch(ANN)
+    upstream.roles["ann"] = []
+    await directory.refresh([ANN])
+    upstream.roles["ann"] = ["read"]
+    current = (await directory.refresh([ANN]))[ANN]
+    assert current == held
+    assert current is not held
+
+
+async def test_the_cache_forgets_the_least_recently_used_first(directory, upstream, monkeypatch):
+    monkeypatch.setattr(module, "MAX_CACHED_USERS", 2)
+    for name in (ANN, BOB, ANN, UserName("eve", "admin"), ANN, BOB):
+        await directory.fetch(name)
+    assert upstream.asked == ["ann", "bob", "eve", "bob"]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"ok": 0, "code": 13, "codeName": "Unauthorized", "errmsg": "no"},
+        {"ok": 1, "users": [{"user": "ann"}]},
+    ],
+    ids=["refused", "not understood"],
+)
+async def test_an_answer_of_a_faked_upstream_that_is_no_user_is_no_answer(directory, upstream, reply):
+    upstream.reply = reply
+    with pytest.raises(UpstreamUnavailable, match="usersInfo"):
+        await directory.fetch(ANN)
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+def write(path, *names):
+    entries = "".join(user_entry(name, "admin", [RoleName("read", "shop")], "pw") for name in names)
+    path.write_text("users:\n" + entries)
+
+
+async def test_a_file_is_read_at_the_start_and_at_a_reload_only(tmp_path):
+    path = tmp_path / "users.yaml"
+    write(path, "ann")
+    files = FileDirectory(str(path))
+    ann = await files.fetch(ANN)
+    write(path, "bob")
+    files.invalidate()
+    assert await files.fetch(ANN) is ann
+    assert await files.refresh([ANN, BOB]) == {ANN: ann, BOB: None}
+    files.reload()
+    assert await files.fetch(ANN) is None
+    assert (await files.fetch(BOB)).name == BOB
+    path.write_text("users: [")
+    with pytest.raises(ConfigError):
+        files.reload()
+    assert (await files.fetch(BOB)).name == BOB
+
+
+def test_the_settings_choose_the_directory(tmp_path, upstream):
+    assert isinstance(open_directory(SETTINGS, upstream), UpstreamDirectory)
+    path = tmp_path / "users.yaml"
+    text = f"{{upstream: {{uri: 'mongodb://h'}}, security: {{userDirectory: file, userFile: '{path}'}}}}"
+    settings = parse_settings(text, "test", environ={}, read_file=lambda p: p)
+    with pytest.raises(ConfigError, match="security.userFile: cannot read"):
+        open_directory(settings, upstream)
+    write(path, "ann")
+    assert isinstance(open_directory(settings, upstream), FileDirectory)

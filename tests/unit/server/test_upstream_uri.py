@@ -1,0 +1,89 @@
+"""The upstream URI: credentials, TLS options, and errors without secrets."""
+
+import ssl
+
+import pytest
+
+from mongoguard.authn.upstream_login import UpstreamCredential
+from mongoguard.config.secret import Secret
+from mongoguard.errors import ConfigError
+from mongoguard.model.names import UserName
+from mongoguard.server.upstream_uri import read_upstream_uri
+from tests.certificates import Authority
+
+
+def read(uri):
+    return read_upstream_uri(Secret(uri))
+
+
+@pytest.mark.parametrize(
+    ("uri", "mechanism", "name"),
+    [
+        ("mongodb://u:p@h", None, UserName("u", "admin")),
+        ("mongodb://u:p@h/shop", None, UserName("u", "shop")),
+        ("mongodb://u:p@h/shop?authSource=users", None, UserName("u", "users")),
+        ("mongodb://u%40x:p@h/?authMechanism=SCRAM-SHA-1", "SCRAM-SHA-1", UserName("u@x", "admin")),
+        ("mongodb://h/?tls=true&authMechanism=MONGODB-X509", "MONGODB-X509", None),
+    ],
+)
+def test_the_uri_says_who_mongoguard_is(uri, mechanism, name):
+    credential = read(uri).credential
+    assert isinstance(credential, UpstreamCredential)
+    assert credential.mechanism == mechanism
+    assert name is None or credential.name == name
+
+
+def test_a_uri_without_a_user_logs_nobody_in():
+    assert read("mongodb://h").credential is None
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "mongodb://canary:canary@h:port",
+        "mongodb://canary:ca/nary@h",
+        "mongodb://canary:canary@h/?authMechanism=GSSAPI",
+        "mongodb://canary:canary@h/?authMechanism=PLAIN",
+        "mongodb://canary:canary@h/?tls=perhaps",
+        "mongodb://canary:canary@h/?tls=true&tlsCAFile=/nosuch/ca.pem",
+        "mongodb://canary:canary@h/?tls=true&tlsCertificateKeyFile=/nosuch/client.pem",
+        "mongodb://canary@h/?authMechanism=SCRAM-SHA-256",
+        "mongodb://canary@h",
+    ],
+)
+def test_a_uri_that_can_not_be_used_is_an_error_without_its_secrets(uri):
+    with pytest.raises(ConfigError) as failed:
+        read(uri)
+    assert str(failed.value).startswith("upstream.uri: ")
+    assert "canary" not in str(failed.value)
+    assert "canary" not in repr(failed.value)
+
+
+def test_tls_files_that_are_no_certificates_are_an_error(tmp_path):
+    path = tmp_path / "text.pem"
+    path.write_text("no certificate")
+    for option in ("tlsCAFile", "tlsCertificateKeyFile"):
+        with pytest.raises(ConfigError, match=r"upstream.uri: the TLS files cannot be used: "):
+            read(f"mongodb://h/?tls=true&{option}={path}")
+
+
+def test_tls_verifies_unless_told_otherwise(tmp_path):
+    authority = Authority(tmp_path)
+    certificate, _ = authority.client("mongoguard")
+    base = f"mongodb://h/?tls=true&tlsCAFile={authority.ca_file}&tlsCertificateKeyFile={certificate}"
+    assert read("mongodb://h").tls is None
+
+    def checks(uri):
+        context = read(uri).tls
+        return context.check_hostname, context.verify_mode
+
+    assert checks(base) == (True, ssl.CERT_REQUIRED)
+    assert checks(base.replace("tls=true", "ssl=true")) == (True, ssl.CERT_REQUIRED)
+    assert checks(f"{base}&tlsAllowInvalidHostnames=true") == (False, ssl.CERT_REQUIRED)
+    assert checks(f"{base}&tlsAllowInvalidCertificates=true") == (False, ssl.CERT_NONE)
+    assert checks(f"{base}&tlsInsecure=true") == (False, ssl.CERT_NONE)
+    assert checks(f"{base}&tlsAllowInvalidCertificates=false") == (True, ssl.CERT_REQUIRED)
+
+
+def test_a_password_is_in_no_repr():
+    assert "canary" not in repr(read("mongodb://u:canary@h/?tls=true"))
