@@ -74,6 +74,11 @@ class AuthenticationSession:
         """Who is logged in."""
         return self._user
 
+    @property
+    def login_under_way(self) -> bool:
+        """Whether a conversation waits for the client's next message."""
+        return self._attempt is not None
+
     def sasl_start(self, db: str, body: Document) -> Flow[dict[str, Any]]:
         """Begin a login on `db`. Ill-formed arguments leave a running conversation alone, anything else ends it."""
         return (yield from self._start(db, SaslStart.parse(body)))

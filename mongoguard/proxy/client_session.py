@@ -362,7 +362,9 @@ class ClientSession:
     def _refresh(self) -> Flow[None]:
         """Ask the directory again who this user is; it may log the connection out."""
         user = self.user
-        self._stale = False  # before the question: a change during it must not be lost
+        # Before the question: a change during it must not be lost. Nor may one while a login is under way, which ends
+        # in the user as the directory knew it when the login began.
+        self._stale = self.authentication.login_under_way
         if user is None:
             return
         try:

@@ -1,11 +1,14 @@
 """ClientSession: the page a request travels down, each station with its refusal."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 from bson import Binary, Int64
 
-from mongoguard.effects import Emit, FetchUser, Now, Relay
+from mongoguard.authn.scram import SCRAM_SHA_256, derive_credentials
+from mongoguard.authn.scram_client import ScramClientConversation, ScramPassword
+from mongoguard.effects import Emit, FetchUser, Now, RandomBytes, Relay
 from mongoguard.errors import ProtocolError, UpstreamConnectionLost, UpstreamUnavailable
 from mongoguard.model.names import RoleName, UserName
 from mongoguard.model.resource_pattern import CLUSTER, ResourcePattern
@@ -413,6 +416,40 @@ def test_nobody_need_not_be_refreshed():
     session = make_session()
     session.invalidate()
     assert answered(session, op_msg({"ping": 1, "$db": "admin"})) == OK
+
+
+@pytest.mark.parametrize("before", [None, ALICE], ids=["nobody", "the same user"])
+def test_a_login_that_began_before_a_change_does_not_outlive_it(before: Any):
+    """A conversation ends in the user as it was at its first message; a client may hold it open as long as it likes."""
+    mechanism = SCRAM_SHA_256
+    stored = derive_credentials(mechanism, "alice", "secret", b"s" * mechanism.salt_bytes, 4096)
+    session = make_session(before)
+    client = ScramClientConversation(ScramPassword(mechanism, "alice", "secret"), b"n" * 24)
+    start = {"saslStart": 1, "mechanism": mechanism.name, "options": {"skipEmptyExchange": True}}
+    asked = Play(session).send(op_msg({**start, "payload": client.first(), "$db": "shop"})).expect(FetchUser)
+    trusted = dataclasses.replace(ALICE, credentials={mechanism.name: stored})
+    answer = asked.answer(trusted).expect(RandomBytes).answer(b"r" * 24).reply()
+    session.invalidate()
+    if before is not None:
+        lost = Play(session).send(op_msg(FIND)).expect(FetchUser).answer(user_with({}))
+        assert lost.emitted().result == 13
+    final = {
+        "saslContinue": 1,
+        "conversationId": 1,
+        "payload": client.final(answer["payload"]),
+        "$db": "shop",
+    }
+    play = Play(session).send(op_msg(final))
+    if before is not None:
+        play.expect(FetchUser).answer(user_with({}))
+    play.expect(Now).answer(NOW)
+    assert play.emitted().result == 0
+    assert play.reply()["done"] is True
+    denied = Play(session).send(op_msg(FIND)).expect(FetchUser).answer(user_with({}))
+    assert denied.emitted().result == 13
+    assert denied.reply()["code"] == 13
+    still_denied = Play(session).send(op_msg(FIND))
+    assert still_denied.emitted().result == 13
 
 
 def test_a_login_and_a_logout_hold_for_the_next_command():
