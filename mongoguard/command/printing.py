@@ -18,6 +18,8 @@ __all__ = ["MAX_PRINTED", "not_authorized", "print_command"]
 
 MAX_PRINTED = 65_536
 """Characters of a printed command; the rest is cut. mongod prints all of it, which an error reply of ours must not."""
+MAX_OPENED_BYTES = 128 * 1024
+"""Longer documents and arrays are not opened for the text, which would mostly be cut, and cost milliseconds."""
 _MAX_DEPTH = 100
 _COUNTED = {"insert": "documents", "update": "updates", "delete": "deletes"}
 _OLD_BINARY_SUBTYPE = 2
@@ -101,6 +103,9 @@ class _Printer:
     def _container(self, element: Element, depth: int) -> None:
         is_array = element[0] == ARRAY
         opening, closing = ("[ ", " ]") if is_array else ("{ ", " }")
+        if element[3] - element[2] > MAX_OPENED_BYTES:
+            self.add(f"{opening}...{closing}")
+            return
         try:
             view = Document(self._data, element[2], element[3], depth)
         except CommandError:  # what the upstream would refuse is not worth a refusal of another kind

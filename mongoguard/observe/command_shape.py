@@ -99,6 +99,9 @@ class CommandDocument(Protocol):
     def type_name(self, name: str) -> str:
         """The alias of the field's BSON type."""
 
+    def size_of(self, name: str) -> int:
+        """Bytes of the field's value."""
+
     def string(self, name: str) -> str | None:
         """The field if it is a string."""
 
@@ -116,6 +119,10 @@ class CommandDocument(Protocol):
 
     def value(self, name: str) -> Any:
         """The field decoded; None when absent."""
+
+
+MAX_OPENED_BYTES = 128 * 1024
+"""Longer documents and arrays are not opened for their shape, most of which would be cut."""
 
 
 class _Room:
@@ -178,6 +185,8 @@ def _shown(document: CommandDocument, name: str) -> Any:
 def _value_shape(document: CommandDocument, name: str, room: _Room, levels: int) -> Any:
     if name in SECRET_FIELDS:
         return _fits("<secret>", room)
+    if document.size_of(name) > MAX_OPENED_BYTES:
+        return _fits(f"<{document.type_name(name)}>", room)
     try:
         inner, array = document.document(name), document.array(name)
     except CommandError:

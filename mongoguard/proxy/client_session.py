@@ -388,7 +388,9 @@ class ClientSession:
 
     def _refusal_of_unparsed(self, data: bytes, request_id: int, error: CommandError) -> bytes | None:
         """mongod answers a well-framed message with a bad body, unless its flags say that nobody listens."""
-        if data[12:16] == _OP_MSG and data[16] & 2:
+        if data[12:16] != _OP_MSG:
+            return op_query.refusal(error, self.request_id(), request_id)
+        if data[16] & 2:
             return None
         return self._reply(request_id, error_body(error))
 

@@ -23,7 +23,7 @@ from mongoguard.proxy.cursors import CursorEntry
 from mongoguard.proxy.narrowing import keep_authorized_collections
 from mongoguard.proxy.relaying import Narrowing, session_id
 from mongoguard.proxy.replies import cursor_in_reply, error_code_in_reply, ok_body, parse_reply
-from mongoguard.wire.document import ARRAY, INT64, STRING, Document, encode_element
+from mongoguard.wire.document import Document, encode_element
 from mongoguard.wire.message import OpMsg, encode_op_msg
 
 if TYPE_CHECKING:
@@ -35,10 +35,8 @@ _KILL_ANY_CURSOR = frozenset({ActionType.KILL_ANY_CURSOR})
 
 
 def get_more(session: ClientSession, message: OpMsg, command: Command) -> Flow[bytes]:
-    """Relay a getMore of the cursor's owner to the server that holds it."""
+    """Relay a getMore of the cursor's owner to the server that holds it. Its row has checked the arguments' types."""
     body = command.body
-    _expect(body, "getMore", "getMore", INT64, "long")
-    _expect(body, "getMore", "collection", STRING, "string")
     cursor_id = int(body.number("getMore") or 0)
     collection = body.string("collection") or ""
     if not collection:
@@ -66,7 +64,6 @@ def get_more(session: ClientSession, message: OpMsg, command: Command) -> Flow[b
 def kill_cursors(session: ClientSession, message: OpMsg, command: Command) -> Flow[bytes]:
     """Relay the ids that the table knows, to the servers that hold them; the others are not found."""
     body = command.body
-    _expect(body, "killCursors", "killCursors", STRING, "string")
     ids = _cursor_ids(body)
     entries = {cursor_id: session.cursors.find(cursor_id) for cursor_id in ids}
     for entry in entries.values():
@@ -110,20 +107,6 @@ def _add_outcome(outcome: dict[str, Any], reply: bytes) -> None:
 
 
 def _cursor_ids(body: Document) -> list[int]:
-    _expect(body, "killCursors", "cursors", ARRAY, "array")
+    """The row has checked that it is an array of longs."""
     array = body.array("cursors")
-    assert array is not None  # its type was checked
-    for index in array:
-        _expect(array, "killCursors.cursors", index, INT64, "long")
-    return [int(array.number(index) or 0) for index in array]
-
-
-def _expect(document: Document, path: str, name: str, kind: int, kind_name: str) -> None:
-    if name not in document:
-        raise CommandError(40414, f"BSON field '{path}.{name}' is missing but a required field")
-    if document.type_of(name) != kind:
-        raise CommandError(
-            ErrorCode.TYPE_MISMATCH,
-            f"BSON field '{path}.{name}' is the wrong type '{document.type_name(name)}', "
-            f"expected type '{kind_name}'",
-        )
+    return [] if array is None else [int(array.number(index) or 0) for index in array]

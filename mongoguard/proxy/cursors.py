@@ -9,6 +9,7 @@ only thing that keeps users apart.
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 from uuid import UUID
@@ -102,7 +103,8 @@ class CursorTable:
         entry = self._entries.get(cursor_id)
         if entry is not None:
             entry.tick = self._now
-            self._entries.move_to_end(cursor_id)
+            with suppress(KeyError):  # long messages are decided in another thread: it may be gone by now
+                self._entries.move_to_end(cursor_id)
         return entry
 
     def remove(self, cursor_id: int) -> None:

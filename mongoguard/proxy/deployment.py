@@ -12,11 +12,17 @@ from typing import Any
 
 from bson import ObjectId
 
+from mongoguard.wire.message import MAX_MESSAGE_BYTES
+
 __all__ = ["Deployment", "DeploymentView", "Impersonation", "PresentAs"]
 
 MIN_WIRE_VERSION = 0
 MAX_WIRE_VERSION = 25
 """The newest wire version (8.0) whose commands the catalogue has rows for."""
+
+
+SPLICE_ROOM_BYTES = 16 * 1024
+"""More than the identity adds to a message (proxy/identity.py bounds it to 8 kB), and narrowing's few hundred bytes."""
 
 
 class PresentAs(StrEnum):
@@ -46,6 +52,11 @@ class Deployment:
     present_as: PresentAs = PresentAs.STANDALONE
     impersonation: Impersonation = Impersonation.USERS
     instance_id: ObjectId = field(default_factory=ObjectId)
+
+    @property
+    def max_client_message_bytes(self) -> int:
+        """The upstream's limit less what splices may add: drivers fill batches up to what hello says."""
+        return int(self.hello.get("maxMessageSizeBytes", MAX_MESSAGE_BYTES)) - SPLICE_ROOM_BYTES
 
     @property
     def max_wire_version(self) -> int:

@@ -18,6 +18,10 @@ from mongoguard.wire.document import encode_element
 
 __all__ = ["Identity", "session_digest"]
 
+MAX_ROLES_BYTES = 4096
+"""What naming the user's roles may add to each message. The server decides nothing by them, and only Enterprise's audit
+log shows them."""
+_ROLE_OVERHEAD_BYTES = 40
 _SESSION_ID_BYTES = 16
 _PLAIN_LSID_BYTES = 30
 
@@ -67,5 +71,11 @@ def _audit(user: User | None, impersonation: Impersonation) -> Mapping[str, Any]
         return {}
     name = {"user": user.name.user, "db": user.name.db}
     users: object = [name] if impersonation is Impersonation.USERS else name
-    roles = [{"role": r.role, "db": r.db} for r in user.inherited_roles or user.roles]
+    roles: list[dict[str, str]] = []
+    room = MAX_ROLES_BYTES
+    for role in user.inherited_roles or user.roles:
+        room -= len(role.role) * 4 + len(role.db) * 4 + _ROLE_OVERHEAD_BYTES
+        if room < 0:
+            break
+        roles.append({"role": role.role, "db": role.db})
     return {str(impersonation): users, "$impersonatedRoles": roles}

@@ -48,7 +48,7 @@ def _hello(session: ClientSession, command: Command) -> Flow[dict[str, Any]]:
     now = yield from perform(Now())
     reply |= {
         "maxBsonObjectSize": deployment.hello.get("maxBsonObjectSize", 16 * 1024 * 1024),
-        "maxMessageSizeBytes": deployment.hello.get("maxMessageSizeBytes", 48_000_000),
+        "maxMessageSizeBytes": deployment.max_client_message_bytes,
         "maxWriteBatchSize": deployment.hello.get("maxWriteBatchSize", 100_000),
         "localTime": datetime.fromtimestamp(now, UTC),
         "logicalSessionTimeoutMinutes": _session_timeout(session),

@@ -21,7 +21,7 @@ from mongoguard.wire.message import OpQuery, ReplyFlag, encode_op_reply
 if TYPE_CHECKING:
     from mongoguard.proxy.client_session import ClientSession
 
-__all__ = ["answer", "get_more_reply"]
+__all__ = ["answer", "get_more_reply", "refusal"]
 
 _SERVED = frozenset(
     {
@@ -53,6 +53,11 @@ def answer(session: ClientSession, message: OpQuery) -> Flow[bytes]:
     except CommandError as error:
         body = error_body(error)
     return encode_op_reply(session.request_id(), message.request_id, body, ReplyFlag.AWAIT_CAPABLE)
+
+
+def refusal(error: CommandError, request_id: int, response_to: int) -> bytes:
+    """The answer to an OP_QUERY whose documents are damaged."""
+    return encode_op_reply(request_id, response_to, error_body(error), ReplyFlag.AWAIT_CAPABLE)
 
 
 def get_more_reply(request_id: int, response_to: int) -> bytes:

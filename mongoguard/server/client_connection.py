@@ -37,7 +37,7 @@ MAX_UNAUTHENTICATED_IDLE_SECS = 300
 """Drivers' monitors never log in, and send a hello every 10 s by default; this is the longest gap they may have."""
 
 IN_THREAD_BYTES = 256 * 1024
-"""(De)compressing more than this takes milliseconds, in which no other client would be served."""
+"""Parsing, deciding or (de)compressing more than this takes milliseconds, in which no other client would be served."""
 
 LOG_OUT_SECS = 10
 """How long the end of a connection may wait for an audit sink that can't keep up."""
@@ -115,11 +115,11 @@ class ClientConnection:
 
     async def _answer(self, data: bytes) -> bytes | None:
         if data[12:16] != _COMPRESSED:
-            return await self._carry_out(self.session.handle(data))
+            return await self._carry_out(self.session.handle(data), len(data))
         limit = min(self.session.max_message_bytes, MAX_MESSAGE_BYTES)
         declared = int.from_bytes(data[20:24], "little")
         message, compressor = await _in_thread_if_long(declared, decompress_message, data, limit)
-        reply = await self._carry_out(self.session.handle(message, compressed=True))
+        reply = await self._carry_out(self.session.handle(message, compressed=True), len(message))
         if reply is None:
             return None
         return await _in_thread_if_long(len(reply), compress_message, reply, compressor)
@@ -158,11 +158,20 @@ class ClientConnection:
 
     # ---- effects ----------------------------------------------------------------------------------------------------
 
-    async def _carry_out(self, flow: Flow[T]) -> T:
-        """Run a flow; each effect it asks for is carried out, and only errors of ours are thrown into it."""
+    async def _carry_out(self, flow: Flow[T], size: int = 0) -> T:
+        """Run a flow; each effect it asks for is carried out, and only errors of ours are thrown into it.
+
+        `size` is that of the message that the flow is about: reading and deciding a long one is done in a thread.
+        """
         effects = self._effects
         try:
-            effect = flow.send(None)
+            if size < IN_THREAD_BYTES:
+                effect = flow.send(None)
+            else:
+                done, outcome = await trio.to_thread.run_sync(_first_step, flow)
+                if done:
+                    return outcome  # type: ignore[no-any-return]  # the flow's value
+                effect = outcome
             while True:
                 try:
                     answer = await effects[type(effect)](effect)
@@ -206,6 +215,14 @@ class ClientConnection:
                 await self._carry_out(self.session.authentication.log_out("Client has disconnected"))
             except GuardError as error:
                 log.warning("connection %d: no logout event: %s", self.session.connection_id, error)
+
+
+def _first_step(flow: Flow[Any]) -> tuple[bool, Any]:
+    """(False, the first effect), or (True, the value of a flow that asks for none)."""
+    try:
+        return False, flow.send(None)
+    except StopIteration as stop:  # must not leave a thread as an exception
+        return True, stop.value
 
 
 async def _in_thread_if_long(size: int, work: Callable[[bytes, int], T], data: bytes, argument: int) -> T:

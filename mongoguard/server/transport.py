@@ -12,6 +12,7 @@ upstream), and each wait is a checkpoint.
 from __future__ import annotations
 
 import select
+import select
 import socket
 from contextlib import suppress
 from typing import Protocol
@@ -119,13 +120,10 @@ class SocketTransport:
         return True
 
     def peer_is_gone(self) -> bool:
-        """See `Transport`."""
-        try:
-            return self._socket.recv(1, socket.MSG_PEEK) == b""
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
+        """See `Transport`. Asked of the kernel, so bytes that wait to be read do not hide the end behind them."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         """See `Transport`."""

@@ -38,6 +38,12 @@ __all__ = [
 HEADER_SIZE = 16
 MAX_MESSAGE_BYTES = 48_000_000
 """maxMessageSizeBytes of every server since 3.6; mongod closes the connection on a longer message."""
+MAX_BODY_FIELDS = 10_000
+"""Fields in the body of a message: the longest commands (getParameter by names) have some hundred."""
+MAX_SEQUENCES = 16
+"""Document sequences in a message; no command takes more than two (bulkWrite)."""
+MAX_SEQUENCE_DOCUMENTS = 100_000
+"""maxWriteBatchSize of every server."""
 MAX_BSON_OBJECT_BYTES = 16 * 1024 * 1024 + 16 * 1024
 """maxBsonObjectSize plus the 16 KiB that a command may need around a document of that size."""
 
@@ -170,7 +176,7 @@ def _body(data: bytes, start: int, limit: int) -> Document:
     if limit - start > MAX_BSON_OBJECT_BYTES:
         _check_body_size(_int32.unpack_from(data, start)[0])  # before the scan: that is what costs
     try:
-        return Document(data, start, limit)
+        return Document(data, start, limit, max_fields=MAX_BODY_FIELDS)
     except DuplicateFieldError as error:
         # mongod finds the repeated key when it reads the generic arguments, and words it so for every command.
         raise CommandError(
@@ -197,6 +203,8 @@ def _sections(data: bytes, end: int) -> tuple[Document, dict[str, list[tuple[int
             position = body.end
         elif kind == 1:
             name, spans, position = _sequence(data, position + 1, end)
+            if len(sequences) >= MAX_SEQUENCES:
+                raise CommandError(ErrorCode.INVALID_LENGTH, "a message has too many document sequences")
             if name in sequences:
                 raise CommandError(40431, f"Duplicate document sequence: {name}")
             sequences[name] = spans
@@ -233,6 +241,10 @@ def _sequence(data: bytes, start: int, limit: int) -> tuple[str, list[tuple[int,
         following = position + unpack(data, position)[0]
         if following < position + 5 or following > end or data[following - 1]:
             raise CommandError(ErrorCode.INVALID_BSON, "a document in a sequence has a bad length")
+        if len(spans) >= MAX_SEQUENCE_DOCUMENTS:
+            raise CommandError(
+                ErrorCode.INVALID_LENGTH, f"Write batch sizes must be between 1 and {MAX_SEQUENCE_DOCUMENTS}."
+            )
         spans.append((position, following))
         position = following
     return name, spans, end

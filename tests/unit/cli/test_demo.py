@@ -81,11 +81,12 @@ def test_sigterm_while_mongod_starts_ends_everything(tmp_path, monkeypatch, caps
     (tmp_path / "t").mkdir()
     pids = []
 
-    def terminated(self, _password):
+    def terminated(self, _client, *, writable):
+        assert not writable
         pids.append(self._process.pid)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(DemoMongod, "prepare", terminated)
+    monkeypatch.setattr(DemoMongod, "_wait_for", terminated)
     before = signal.getsignal(signal.SIGTERM)
     program = script(tmp_path / "m", "exec sleep 600")
     assert main(["demo", "--port", str(free_port()), "--mongod", str(program)]) == 0

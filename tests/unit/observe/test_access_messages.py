@@ -180,7 +180,7 @@ def test_a_document_of_many_fields_at_every_level_stays_within_its_bytes(width):
         inner = {f"{level}{i}{'x' * 30}": inner for i in range(width)} if level % 2 else [inner] * width
     text = json.dumps(shape(body({"find": "c", "filter": inner}), 256))
     assert len(json.dumps(json.loads(text), separators=(",", ":"))) <= 256
-    assert width == 1 or "<cut>" in text
+    assert width == 1 or "<cut>" in text or '"filter": "<object>"' in text  # too long to be opened
 
 
 def test_a_login_names_the_user_only_once_it_succeeded():

@@ -121,3 +121,29 @@ def test_an_encoded_op_reply_is_what_the_protocol_says():
     assert (reply.request_id, reply.response_to, reply.opcode, reply.flags) == (3, 4, 1, 8)
     assert reply.payload[4:20] == bytes(12) + b"\1\0\0\0"  # cursor 0, from 0, one document
     assert reply.document == {"ok": 1.0}
+
+
+@pytest.mark.parametrize(("count", "answer"), [(16, None), (17, 16)])
+def test_a_message_has_a_bounded_number_of_sequences(count: int, answer: int | None):
+    data = op_msg({"ping": 1, "$db": "admin"}, *(sequence_section(f"s{i}", []) for i in range(count)))
+    assert _code(data) == answer
+
+
+@pytest.mark.parametrize(("count", "answer"), [(100_000, None), (100_001, 16)])
+def test_a_sequence_has_a_bounded_number_of_documents(count: int, answer: int | None):
+    empty = b"\5\0\0\0\0"
+    section = b"\1" + (14 + 5 * count).to_bytes(4, "little") + b"documents\0" + empty * count
+    assert _code(op_msg({"insert": "c", "$db": "t"}, section)) == answer
+
+
+@pytest.mark.parametrize(("count", "answer"), [(10_000, None), (10_001, 16)])
+def test_a_body_has_a_bounded_number_of_fields(count: int, answer: int | None):
+    assert _code(op_msg({f"f{i}": None for i in range(count)})) == answer
+
+
+def _code(data: bytes) -> int | None:
+    try:
+        parse_message(data)
+    except CommandError as error:
+        return error.code
+    return None
