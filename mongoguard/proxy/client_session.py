@@ -37,6 +37,7 @@ from mongoguard.proxy import cursor_commands, narrowing, op_query
 from mongoguard.proxy.cursors import CursorEntry, CursorTable
 from mongoguard.proxy.deployment import DeploymentView
 from mongoguard.proxy.identity import Identity
+from mongoguard.proxy.listed_names import narrow_list
 from mongoguard.proxy.local_commands import LOCAL_COMMANDS, NEVER_COMPRESSED
 from mongoguard.proxy.localhost_exception import LocalhostException
 from mongoguard.proxy.own_operations import is_own_operation
@@ -265,7 +266,9 @@ class ClientSession:
             return (yield from cursor_commands.get_more(self, message, command))
         if row.name == "killCursors":
             return (yield from cursor_commands.kill_cursors(self, message, command))
-        narrowed = narrowing.narrow(command, row.name, self._identity)
+        narrowed = narrowing.narrow(command, row.name, self._identity) or narrow_list(
+            command, row.name, self.authorization
+        )
         changes_users = row.changes_users or (command.db == "admin" and command.target in _USER_COLLECTIONS)
         reply = yield from self.relay(message, narrowed, changes_users=changes_users)
         if row.changes_users:
