@@ -48,6 +48,10 @@ MAX_IDLE_SECS = 300
 """Idle connections are closed after this; a burst of clients must not hold sockets for ever."""
 
 
+class PoolIsFull(UpstreamUnavailable):
+    """No connection became free within `waitQueueTimeoutMS`; the server itself is there."""
+
+
 class ServerPool:
     """The connections to one server."""
 
@@ -70,7 +74,7 @@ class ServerPool:
             with trio.fail_after(self._settings.wait_queue_timeout_ms / 1000):
                 await self._places.acquire_on_behalf_of(holder)
         except trio.TooSlowError:
-            raise UpstreamUnavailable(
+            raise PoolIsFull(
                 f"all {self._settings.max_pool_size} connections to {self.address} are busy"
             ) from None
         try:
@@ -173,6 +177,8 @@ class Upstream:
             address = self._topology.snapshot.primary or await self._primary()
             try:
                 return RelayedReply(await self._pool(address).exchange(message), address)
+            except PoolIsFull:
+                raise  # the wait for a place has had its own time
             except UpstreamUnavailable:
                 # Nothing was sent. Perhaps the monitors have not noticed yet that this server is gone: look again.
                 if trio.current_time() > deadline:
