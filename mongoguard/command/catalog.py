@@ -247,7 +247,7 @@ _SERVER = (
     _row("getDatabaseVersion", admin.on_database_string(A.GET_DATABASE_VERSION)),
     _row("getShardVersion", on_namespace_string(A.GET_SHARD_VERSION)),
     _row("applyOps", admin.apply_ops, fields="allowAtomic alwaysUpsert bypassDocumentValidation"),
-    _row("features"),
+    _row("features", admin.features),
     _row("availableQueryOptions", aliases=("availablequeryoptions",)),
     _row("driverOIDTest"),
     _row("listCommands"),

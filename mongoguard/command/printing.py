@@ -22,6 +22,15 @@ MAX_OPENED_BYTES = 128 * 1024
 """Longer documents and arrays are not opened for the text, which would mostly be cut, and cost milliseconds."""
 _MAX_DEPTH = 100
 _COUNTED = {"insert": "documents", "update": "updates", "delete": "deletes"}
+_OWN_WORDS = {
+    "listDatabases": "Insufficient permissions to list all databases",
+    # refused only for naming another user's sessions
+    **dict.fromkeys(
+        ("endSessions", "killSessions", "refreshSessions"),
+        "Unauthorized to set user digest in LogicalSessionId",
+    ),
+}
+"""Commands that mongod refuses while it runs them, in words of their own."""
 _OLD_BINARY_SUBTYPE = 2
 _UUID_SUBTYPE = 4
 _ENCRYPTED_SUBTYPE = 6
@@ -34,8 +43,9 @@ _timestamp = struct.Struct("<II").unpack_from
 
 def not_authorized(command: Command) -> CommandError:
     """13 Unauthorized with the text that mongod gives when a command's privileges are missing."""
-    if command.name == "listDatabases":
-        return CommandError(ErrorCode.UNAUTHORIZED, "Insufficient permissions to list all databases")
+    own_words = _OWN_WORDS.get(command.name)
+    if own_words is not None:
+        return CommandError(ErrorCode.UNAUTHORIZED, own_words)
     return CommandError(
         ErrorCode.UNAUTHORIZED, f"not authorized on {command.db} to execute command {print_command(command)}"
     )

@@ -13,6 +13,7 @@ from mongoguard.command.arguments import (
     refuse_unknown_fields,
     required_array,
     required_string,
+    safe_bool,
     strict_bool,
     unknown_field,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "current_op",
     "db_check",
     "diagnostic",
+    "features",
     "list_databases",
     "on_any_normal",
     "on_config",
@@ -77,6 +79,7 @@ def on_config_or_cluster(action: str, *direct: tuple[str, tuple[str, ...]]) -> R
 
 
 _INPROG = on_cluster(A.INPROG)
+_OID_RESET = on_cluster(A.OID_RESET)
 _LIST_DATABASES = on_cluster(A.LIST_DATABASES)
 _DIAGNOSTIC = all_of(
     [
@@ -95,6 +98,11 @@ def diagnostic(_command: Command, _asker: Asker) -> Requirement:
 def db_check(_command: Command, _asker: Asker) -> Requirement:
     """dbCheck on anyResource, whatever is checked."""
     return _DB_CHECK
+
+
+def features(command: Command, asker: Asker) -> Requirement:
+    """Free; making the server choose a new machine part for its ObjectIds (`oidReset`) needs oidReset."""
+    return _OID_RESET(command, asker) if safe_bool("features", command.body, "oidReset") else NOTHING
 
 
 def current_op(command: Command, asker: Asker) -> Requirement:

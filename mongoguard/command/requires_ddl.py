@@ -53,8 +53,9 @@ def _view_rule(command: Command, asker: Asker, collection: str, view_on: str) ->
 def create(command: Command, asker: Asker) -> Requirement:
     """createCollection or insert; capped: also convertToCapped; a view: createCollection and the view rule."""
     collection = command.collection()
-    creates = privilege_on(command.db, collection, needs(A.CREATE_COLLECTION))
     capped = safe_bool("create", command.body, "capped")
+    actions = needs(A.CREATE_COLLECTION, A.CONVERT_TO_CAPPED) if capped else needs(A.CREATE_COLLECTION)
+    creates = privilege_on(command.db, collection, actions)
     view_on = optional_string("create", command.body, "viewOn")
     if view_on is not None:
         if not view_on:
@@ -62,7 +63,7 @@ def create(command: Command, asker: Asker) -> Requirement:
         check_collection(command.db, view_on)
         return all_of([creates, _view_rule(command, asker, collection, view_on)])
     if capped:
-        return privilege_on(command.db, collection, needs(A.CREATE_COLLECTION, A.CONVERT_TO_CAPPED))
+        return creates
     return AnyOf((creates, privilege_on(command.db, collection, needs(A.INSERT))))
 
 

@@ -59,3 +59,11 @@ def test_refused_list_databases_has_a_text_of_its_own() -> None:
         not_authorized(command({"listDatabases": 1}, "admin")).errmsg
         == "Insufficient permissions to list all databases"
     )
+
+
+@pytest.mark.parametrize("name", ["endSessions", "killSessions", "refreshSessions"])
+def test_naming_sessions_of_others_is_refused_in_words_of_its_own(name: str) -> None:
+    assert (
+        not_authorized(command({name: []}, "t")).errmsg
+        == "Unauthorized to set user digest in LogicalSessionId"
+    )

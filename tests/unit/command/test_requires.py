@@ -331,3 +331,21 @@ def test_parts_of_a_requirement_are_merged_in_one_pass_however_many_a_client_wri
 def test_parts_of_a_requirement_keep_their_order() -> None:
     first, second, third = database("b", "find"), database("a", "find"), database("c", "find")
     assert all_of([first, AllOf((second, AllOf((third, first))))]) == AllOf((first, second, third))
+
+
+def test_a_capped_view_needs_convert_to_capped_too() -> None:
+    view = {"create": "v", "viewOn": "c", "capped": True, "size": 4096}
+    assert not allowed(required(view), [namespace("t", "v", "createCollection")])
+    assert allowed(required(view), [namespace("t", "v", "createCollection", "convertToCapped")])
+
+
+@pytest.mark.parametrize("value", [True, 1, 1.5, Decimal128("1")])
+def test_features_that_resets_object_ids_needs_oid_reset(value: Any) -> None:
+    body = {"features": 1, "oidReset": value}
+    assert not allowed(required(body, "admin"), [])
+    assert allowed(required(body, "admin"), [cluster("oidReset")])
+
+
+@pytest.mark.parametrize("value", [False, 0, None])
+def test_features_that_only_looks_is_free(value: Any) -> None:
+    assert required({"features": 1, "oidReset": value}, "admin") == NOTHING
