@@ -288,7 +288,8 @@ class ClientSession:
         changes_users: bool = False,
     ) -> Flow[RelayedReply]:
         """Send an allowed message upstream. Raises `CommandError` 6, retryable, when there is no upstream."""
-        data = message_for_upstream(message, self._identity, narrowed)
+        is_stranger = self.user is None and self.settings.authorization_enabled
+        data = message_for_upstream(message, self._identity, narrowed, keep_session=not is_stranger)
         try:
             return (yield from perform(Relay(data, server, changes_users)))
         except UpstreamUnavailable as error:

@@ -5,7 +5,7 @@ In: a parsed message, the identity of its sender, and what narrowing asks for. O
 The splices, all of them (docs/architecture.md lists them too):
 
 * identity: `uid` into `lsid`, `$audit` at the end of the body (or, for an upstream that refuses impersonation, the
-  value of `lsid.id` made the user's own);
+  value of `lsid.id` made the user's own); before a login, no `lsid` at all;
 * narrowing: a replaced argument (own operations only, own sessions only; see narrowing.py);
 * framing: flags cleared, checksum dropped, lengths mended.
 """
@@ -42,11 +42,17 @@ def session_id(body: Document) -> bytes | None:
     return value[1]
 
 
-def message_for_upstream(message: OpMsg, identity: Identity, narrowing: Narrowing | None = None) -> bytes:
-    """The bytes to relay: the client's own, with the splices of the module's docstring."""
+def message_for_upstream(
+    message: OpMsg, identity: Identity, narrowing: Narrowing | None = None, *, keep_session: bool = True
+) -> bytes:
+    """The bytes to relay: the client's own, with the splices of the module's docstring.
+
+    `keep_session` is false for who has not logged in where a login is asked for: mongod ignores an lsid then.
+    The service user's connection would make it a session, and strangers could fill the server's table of them.
+    """
     body = message.body
     appended = b"" if "$audit" in body.fields else identity.audit_element
-    splices = _session_splices(body, identity)
+    splices = _session_splices(body, identity) if keep_session else _without_session(body)
     if narrowing is not None:
         appended += narrowing.appended
         splices = sorted([*splices, *narrowing.splices])
@@ -72,6 +78,11 @@ def _session_splices(body: Document, identity: Identity) -> list[Splice]:
     if identity.impersonates:
         return [(lsid.start, lsid.end, _with_uid(lsid, identity))]
     return [own_session_splice(lsid, identity)]
+
+
+def _without_session(body: Document) -> list[Splice]:
+    element = body.fields.get("lsid")
+    return [] if element is None else [(element.start, element.end, b"")]
 
 
 def _with_uid(session: Document, identity: Identity) -> bytes:

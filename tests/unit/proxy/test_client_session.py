@@ -468,6 +468,17 @@ def test_ping_is_relayed_only_for_who_is_logged_in():
     Play(make_session(ALICE)).send(data).expect(Relay)
 
 
+@pytest.mark.parametrize("lsid", [LSID, {**LSID, "uid": None}], ids=["plain", "with a null uid"])
+def test_a_session_that_a_stranger_names_does_not_reach_the_upstream(lsid: dict[str, Any]):
+    """As the service user's it would count, and a server has room for a million."""
+    body = {"listCommands": 1, "lsid": lsid, "comment": "x", "$db": "admin"}
+    relay = Play(make_session()).send(op_msg(body)).expect(Relay).effect
+    assert relayed(relay) == {"listCommands": 1, "comment": "x", "$db": "admin"}
+    assert "lsid" in relayed(Play(make_session(ALICE)).send(op_msg(body)).expect(Relay).effect)
+    open_to_all = make_session(settings=SessionSettings(authorization_enabled=False))
+    assert "lsid" in relayed(Play(open_to_all).send(op_msg(body)).expect(Relay).effect)
+
+
 def test_hello_needs_no_login():
     Play(make_session()).send(op_msg({"hello": 1, "$db": "admin"})).expect(Now).answer(NOW).reply()
 
