@@ -17,6 +17,10 @@ from mongoguard.model.restriction import Address, Peer
 
 __all__ = ["AuditEvent", "date_document", "to_document", "to_json"]
 
+MAX_TEXT = 1024
+"""Characters of one text in a message. Clients choose names, mechanisms and targets, before any login too: without a
+limit one line could be as long as a message, and the queue of lines would take gigabytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class AuditEvent:
@@ -40,7 +44,7 @@ def to_document(event: AuditEvent, ts: float) -> dict[str, Any]:
         "remote": _address(peer.client, peer.client_port),
         "users": [{"user": user.user, "db": user.db} for user in event.users],
         "roles": [{"role": role.role, "db": role.db} for role in event.roles],
-        "param": dict(event.param),
+        "param": _cut(event.param),
         "result": event.result,
     }
 
@@ -48,6 +52,19 @@ def to_document(event: AuditEvent, ts: float) -> dict[str, Any]:
 def to_json(event: AuditEvent, ts: float) -> str:
     """The message as one line of ASCII, without its line end: names can't forge a second line or a terminal code."""
     return json.dumps(to_document(event, ts), separators=(",", ":"), default=_plain)
+
+
+def _cut(value: object) -> object:
+    """The value with long texts cut, at every level."""
+    match value:
+        case str():
+            return value if len(value) <= MAX_TEXT else f"{value[:MAX_TEXT]}..."
+        case Mapping():
+            return {name: _cut(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [_cut(inner) for inner in value]
+        case _:
+            return value
 
 
 def _plain(value: object) -> object:

@@ -57,3 +57,14 @@ def test_a_value_that_json_has_no_form_for_does_not_lose_the_line():
         "loginTime": {"$date": "1970-01-01T00:00:00.000+00:00"},
         "odd": "<bytes>",
     }
+
+
+def test_no_text_makes_a_line_as_long_as_a_client_likes() -> None:
+    long = "x" * 100_000
+    param = {"ns": long, "mechanism": long, "roles": [{"role": long}] * 2, "short": "as it is"}
+    line = to_json(AuditEvent("authCheck", PEER, param=param), 0.0)
+    assert len(line) < 8192
+    shown = json.loads(line)["param"]
+    assert shown["ns"] == "x" * 1024 + "..."
+    assert shown["roles"] == [{"role": "x" * 1024 + "..."}] * 2
+    assert shown["short"] == "as it is"

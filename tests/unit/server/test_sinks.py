@@ -97,7 +97,7 @@ async def test_a_batch_is_bounded(nursery):
     output = FakeOutput()
     sink = LineSink(output)
     for number in range(10):
-        await sink.write(event(number, "x" * (BATCH_BYTES // 4)))
+        await sink.write(event(number, ["x" * 1024] * (BATCH_BYTES // 4096)))
     nursery.start_soon(sink.run)
     await sink.aclose()
     assert output.calls == 3
