@@ -12,7 +12,6 @@ upstream), and each wait is a checkpoint.
 from __future__ import annotations
 
 import select
-import select
 import socket
 from contextlib import suppress
 from typing import Protocol
