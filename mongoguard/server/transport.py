@@ -119,10 +119,8 @@ class SocketTransport:
         return True
 
     def peer_is_gone(self) -> bool:
-        """See `Transport`. Asked of the kernel, so bytes that wait to be read do not hide the end behind them."""
-        poll = select.poll()
-        poll.register(self._socket, select.POLLRDHUP)
-        return bool(poll.poll(0))
+        """See `Transport`."""
+        return _has_ended(self._socket.fileno())
 
     def close(self) -> None:
         """See `Transport`."""
@@ -162,13 +160,8 @@ class TLSTransport:
         return self.peer_is_gone()
 
     def peer_is_gone(self) -> bool:
-        """See `Transport`. Asked of the socket: the records that wait are not read, and may be in front of its end."""
-        descriptor = self._stream.transport_stream.socket.fileno()
-        if descriptor == -1:
-            return True
-        poll = select.poll()
-        poll.register(descriptor, select.POLLRDHUP)  # errors and hang-ups are told unasked
-        return bool(poll.poll(0))
+        """See `Transport`."""
+        return _has_ended(self._stream.transport_stream.socket.fileno())
 
     def close(self) -> None:
         """See `Transport`."""
@@ -192,6 +185,15 @@ async def read_rest(transport: Transport, reader: MessageReader) -> bytes | None
         message = reader.received(count)
         if message is not None:
             return message
+
+
+def _has_ended(descriptor: int) -> bool:
+    """Whether the peer has closed its end, or we ours. Asked of the kernel, so bytes that wait do not hide it."""
+    if descriptor == -1:
+        return True
+    poll = select.poll()
+    poll.register(descriptor, select.POLLRDHUP)  # errors and hang-ups are told unasked
+    return bool(poll.poll(0))
 
 
 def _keep_alive(sock: socket.socket | trio.socket.SocketType) -> None:
