@@ -36,6 +36,10 @@ MAX_CACHED_USERS = 10_000
 """Answers kept, unknown names included (strangers choose those): the least recently used goes first."""
 
 
+MAX_KEPT_NAME = 1024
+"""Characters of an unknown name that is kept: strangers may write names of 128 kB, and ten thousand of them."""
+
+
 class UserDirectory(Protocol):
     """Where users are looked up."""
 
@@ -117,6 +121,8 @@ class UpstreamDirectory:
             generation, asked_at = self._generation, trio.current_time()
             user = await self._ask(name)
             if generation == self._generation:
+                if user is None and len(name.user) + len(name.db) > MAX_KEPT_NAME:
+                    return None
                 before = self._answers.get(name)
                 if before is not None and before.user == user:
                     user = before.user  # the same object: nobody must ask again

@@ -92,6 +92,17 @@ async def test_unknown_users_are_remembered_like_known_ones(directory, upstream,
     assert upstream.asked == ["eve"]
 
 
+async def test_an_unknown_user_with_a_very_long_name_is_not_remembered(directory, upstream, autojump_clock):
+    """Anybody may ask for names as long as a message before a login: memory would grow with each of them."""
+    for length, kept in ((1000, True), (100_000, False)):
+        name = UserName("x" * length, "admin")
+        before = len(upstream.asked)
+        assert await directory.fetch(name) is None
+        assert await directory.fetch(name) is None
+        assert len(upstream.asked) == before + (1 if kept else 2)
+        assert (name in directory._answers) is kept
+
+
 async def test_two_questions_at_once_are_asked_once(directory, upstream):
     upstream.gate = trio.Event()
     found = []
