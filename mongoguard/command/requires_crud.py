@@ -202,7 +202,10 @@ def find_and_modify(command: Command, _asker: Asker) -> Requirement:
     if not is_absent(body, "update"):
         _check_update(body, "update")
         actions = actions | UPDATE
-    actions = actions | (REMOVE if removes else UPDATE)
+    elif not removes:
+        raise CommandError(ErrorCode.FAILED_TO_PARSE, "Either an update or remove=true must be specified")
+    if removes:
+        actions = actions | REMOVE
     if upserts:
         actions = actions | UPSERT
     return _writes(command, actions)

@@ -68,6 +68,16 @@ _CHANGE_STREAM_FIELDS = frozenset(
         "showExpandedEvents",
     }
 )
+_CHANGE_STREAM_INTERNAL_FIELDS = frozenset(
+    {
+        "allowToRunOnConfigDB",
+        "allowToRunOnSystemNS",
+        "showMigrationEvents",
+        "showRawUpdateDescription",
+        "showSystemEvents",
+    }
+)
+"""Options between servers."""
 
 
 def stage_object(name: str, stage: Document, code: int = ErrorCode.FAILED_TO_PARSE) -> Document:
@@ -85,15 +95,27 @@ def change_stream(walk: Walk, name: str, stage: Document, collection: str, _dept
     spec = stage.document(name)
     if spec is None:
         raise CommandError(6188500, f"{name} must take a nested object")
+    _check_change_stream(walk, name, spec, collection)
     if collection != COLLECTIONLESS:
         walk.need(ResourcePattern(MatchType.EXACT_NAMESPACE, walk.db, collection), _CHANGE_STREAM)
     elif walk.db != "admin":
         walk.need(ResourcePattern.for_database(walk.db), _CHANGE_STREAM)
-    if (walk.db == "admin" and collection == COLLECTIONLESS) or spec.truthy("allChangesForCluster"):
+    else:
         walk.need(ANY_NORMAL, _CHANGE_STREAM)
     if not spec.fields.keys() <= _CHANGE_STREAM_FIELDS:
-        # Options between servers (allowToRunOnConfigDB, showMigrationEvents, …), and whatever is not documented.
         walk.need(INTERNAL.resource, INTERNAL.actions)
+
+
+def _check_change_stream(walk: Walk, name: str, spec: Document, collection: str) -> None:
+    for field in spec.fields:
+        if field not in _CHANGE_STREAM_FIELDS and field not in _CHANGE_STREAM_INTERNAL_FIELDS:
+            raise unknown_field(name, field)
+    if spec.truthy("allChangesForCluster") and (walk.db, collection) != ("admin", COLLECTIONLESS):
+        raise CommandError(
+            ErrorCode.INVALID_OPTIONS,
+            f"A {name} with 'allChangesForCluster:true' may only be opened on the 'admin' database, and with no "
+            f"collection name; found {walk.db}.{collection}",
+        )
 
 
 def current_op(walk: Walk, name: str, stage: Document, collection: str, _depth: int) -> None:
@@ -171,9 +193,12 @@ def _users(name: str, spec: Document) -> list[tuple[str, str]]:
     return users
 
 
-def documents(walk: Walk, _name: str, _stage: Document, _collection: str, _depth: int) -> None:
-    """`$documents`: its documents are in the command, yet mongod asks for find on the database."""
-    walk.need(ResourcePattern(MatchType.EXACT_NAMESPACE, walk.db, COLLECTIONLESS), FIND)
+def documents(walk: Walk, _name: str, _stage: Document, collection: str, _depth: int) -> None:
+    """`$documents`: its documents are in the command, yet mongod asks for find on the database.
+
+    Over a collection it asks for find there, and then refuses.
+    """
+    walk.need(ResourcePattern(MatchType.EXACT_NAMESPACE, walk.db, collection), FIND)
 
 
 def query_stats(walk: Walk, name: str, stage: Document, _collection: str, _depth: int) -> None:

@@ -164,8 +164,18 @@ def test_a_change_stream_needs_its_actions_where_it_listens() -> None:
     assert needs({"$changeStream": {}}) == namespace("t", "c", *both)
     assert needs({"$changeStream": {}}, on=1) == database("t", *both)
     assert needs({"$changeStream": {}}, on=1, db="admin") == any_normal(*both)
-    spread = needs({"$changeStream": {"allChangesForCluster": True}}, on=1)
-    assert spread == all_of([database("t", *both), any_normal(*both)])
+    spread = {"$changeStream": {"allChangesForCluster": True}}
+    assert needs(spread, on=1, db="admin") == any_normal(*both)
+    assert refused(spread, on=1) == refused(spread, db="admin") == 72
+
+
+def test_a_change_stream_with_an_unknown_option_is_refused() -> None:
+    assert refused({"$changeStream": {"bogus": 1}}) == 40415
+
+
+def test_documents_over_a_collection_need_find_there() -> None:
+    assert needs({"$documents": []}) == namespace("t", "c", "find")
+    assert needs({"$documents": []}, on=1) == namespace("t", "$cmd.aggregate", "find")
 
 
 def test_a_change_stream_with_an_undocumented_option_needs_internal() -> None:

@@ -349,3 +349,8 @@ def test_features_that_resets_object_ids_needs_oid_reset(value: Any) -> None:
 @pytest.mark.parametrize("value", [False, 0, None])
 def test_features_that_only_looks_is_free(value: Any) -> None:
     assert required({"features": 1, "oidReset": value}, "admin") == NOTHING
+
+
+@pytest.mark.parametrize("more", [{}, {"remove": False}, {"upsert": True}])
+def test_find_and_modify_that_does_neither_is_refused(more: dict[str, Any]) -> None:
+    assert refused({"findAndModify": "c", **more}) == 9
