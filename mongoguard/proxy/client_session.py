@@ -328,9 +328,7 @@ class ClientSession:
         )
 
     def _filters_collections(self, command: Command) -> bool:
-        return self.settings.authorization_enabled and narrowing.shows_only_authorized_collections(
-            command, self.authorization
-        )
+        return self.settings.authorization_enabled and narrowing.shows_only_authorized_collections(command)
 
     def _audit_user_management(self, row: CommandRow, command: Command, reply: bytes) -> Flow[None]:
         if row.name not in USER_MANAGEMENT_COMMANDS:

@@ -39,7 +39,7 @@ def narrow_list(command: Command, name: str, session: AuthorizationSession) -> N
     """The narrowing of a listing; None for every other command and for who sees everything."""
     if name == "listDatabases" and filters_database_list(command, session):
         return _with_condition(command, listed_databases(_held(session)))
-    if name == "listCollections" and shows_only_authorized_collections(command, session):
+    if name == "listCollections" and shows_only_authorized_collections(command):
         return _with_condition(command, listed_collections(_held(session), command.db))
     return None
 

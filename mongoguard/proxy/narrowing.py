@@ -187,13 +187,9 @@ def filter_database_list(reply: bytes, session: AuthorizationSession) -> bytes:
 # ---- own collections ------------------------------------------------------------------------------------------------
 
 
-def shows_only_authorized_collections(command: Command, session: AuthorizationSession) -> bool:
-    """Whether listCollections shows only collections that the user has some action on."""
-    body = command.body
-    if not (body.truthy("nameOnly") and body.truthy("authorizedCollections")):
-        return False
-    everything = Privilege(ResourcePattern.for_database(command.db), frozenset({ActionType.LIST_COLLECTIONS}))
-    return not session.holds(everything)
+def shows_only_authorized_collections(command: Command) -> bool:
+    """Whether listCollections shows only collections that the user has some action on: whenever it asks for that."""
+    return command.body.truthy("authorizedCollections")
 
 
 def keep_authorized_collections(reply: bytes, db: str, session: AuthorizationSession) -> bytes:

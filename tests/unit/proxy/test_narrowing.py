@@ -230,9 +230,17 @@ def test_collections_are_those_that_the_user_has_something_on():
     assert listed(answered(ONLY_OWN, COLLECTIONS, READER, "shop")) == ["orders"]
 
 
-def test_all_collections_are_for_who_may_list_them():
-    assert listed(answered(ONLY_OWN, COLLECTIONS, CLERK, "shop")) == ["orders", "secrets"]
-    assert listed(answered({"listCollections": 1}, COLLECTIONS, CLERK, "shop")) == ["orders", "secrets"]
+@pytest.mark.parametrize("body", [ONLY_OWN, {"listCollections": 1, "authorizedCollections": True}])
+def test_who_may_list_all_collections_gets_their_own_when_they_ask_for_that(body: dict[str, Any]):
+    lister = user_with({SHOP: frozenset({"listCollections"})})
+    more = {
+        "firstBatch": [{"name": "orders"}, {"name": "system.js"}],
+        "id": Int64(0),
+        "ns": "shop.$cmd.listCollections",
+    }
+    reply = {"cursor": more, "ok": 1.0}
+    assert listed(answered(body, reply, lister, "shop")) == ["orders"]
+    assert listed(answered({"listCollections": 1}, reply, lister, "shop")) == ["orders", "system.js"]
 
 
 @pytest.mark.parametrize(
