@@ -60,7 +60,10 @@ def _own_operations(command: Command, identity: Identity) -> Narrowing | None:
             ErrorCode.ILLEGAL_OPERATION,
             "currentOp with $ownOps cannot be combined with a filter on effectiveUsers",
         )
-    return Narrowing(appended=encode_element("effectiveUsers", _is_user(identity)))
+    # Before the client's own conditions, which a server tries in their order: an error raised in one of them would
+    # quote what it was tried on.
+    position = command.body.fields[command.name].end
+    return Narrowing(splices=((position, position, encode_element("effectiveUsers", _is_user(identity))),))
 
 
 def _is_user(identity: Identity) -> dict[str, Any]:
@@ -84,6 +87,16 @@ def _own_stages(command: Command, identity: Identity) -> Narrowing | None:
         return None
     rest = [d.raw for d in command.body.documents("pipeline") or []][1:]
     return _replace(command, "pipeline", array_element("pipeline", [*replacement, *rest]))
+
+
+def _explained_stages(command: Command, identity: Identity) -> Narrowing | None:
+    """explain counts what each stage returns, and its inner pipeline can't be narrowed: it is refused."""
+    body = command.body.document(command.name)
+    if body is None or identity.impersonates or _own_stages(Command(body, command.db), identity) is None:
+        return None
+    raise CommandError(
+        ErrorCode.ILLEGAL_OPERATION, "own operations and sessions cannot be explained on this upstream"
+    )
 
 
 def _current_op_stage(first: Document, stage: str, identity: Identity) -> list[bytes] | None:
@@ -153,6 +166,7 @@ _RULES: Mapping[str, Callable[[Command, Identity], Narrowing | None]] = {
     "aggregate": _own_stages,
     "currentOp": _own_operations,
     "endSessions": _own_sessions,
+    "explain": _explained_stages,
     "killSessions": _kill_sessions,
     "refreshSessions": _own_sessions,
 }

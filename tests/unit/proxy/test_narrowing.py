@@ -226,6 +226,23 @@ def listed(reply: dict[str, Any], batch: str = "firstBatch") -> list[str]:
     return [c["name"] for c in reply["cursor"][batch]]
 
 
+def test_own_operations_are_picked_before_the_conditions_of_the_client():
+    """mongod 6.0.5 tries conditions in their order: `$toInt` would quote the text of another user's operation."""
+    body = {"currentOp": 1, "$ownOps": True, "$expr": {"$toInt": "$command.comment"}}
+    names = list(sent(body, impersonation=ALONE))
+    assert names.index("effectiveUsers") < names.index("$expr")
+
+
+@pytest.mark.parametrize("stage", ["$currentOp", "$listLocalSessions"])
+def test_own_things_are_not_explained_where_everything_is_the_service_users(stage: str):
+    inner = {"aggregate": 1, "pipeline": [{stage: {}}, {"$match": {"a": 1}}], "cursor": {}}
+    body = {"explain": inner, "verbosity": "executionStats"}
+    assert refused(body, impersonation=ALONE) == 20
+    assert sent(body)["explain"] == inner
+    other = {"explain": {"find": "orders"}}
+    assert sent(other, ROOT, impersonation=ALONE)["explain"] == {"find": "orders"}
+
+
 def test_collections_are_those_that_the_user_has_something_on():
     assert listed(answered(ONLY_OWN, COLLECTIONS, READER, "shop")) == ["orders"]
 
