@@ -55,13 +55,13 @@ from mongoguard.wire.message import (
     request_id_of,
 )
 
-__all__ = ["ClientSession"]
+__all__ = ["DIRECTORY_COMMANDS", "ClientSession"]
 
 ALLOWED_TO_ALL = Decision(allowed=True)
 """The decision for commands that need no login, and for everything when authorization is disabled."""
 
 
-_OF_THE_DIRECTORY = USER_MANAGEMENT_COMMANDS | {"usersInfo", "rolesInfo"}
+DIRECTORY_COMMANDS = USER_MANAGEMENT_COMMANDS | {"usersInfo", "rolesInfo"}
 """Commands about users and roles: with a directory of its own, the upstream's answer would be about other people."""
 
 _USER_COLLECTIONS = frozenset({"system.users", "system.roles"})
@@ -208,7 +208,7 @@ class ClientSession:
 
     def _decide(self, row: CommandRow, command: Command) -> Flow[Requirement]:
         """What the command needs, if that is held; raises its refusal otherwise."""
-        if row.name in _OF_THE_DIRECTORY and not self.settings.relays_user_management:
+        if row.name in DIRECTORY_COMMANDS and not self.settings.relays_user_management:
             raise CommandError(
                 ErrorCode.COMMAND_NOT_SUPPORTED,
                 f"{row.name} is not available: users and roles are read from a file (security.userDirectory: file)",
