@@ -14,6 +14,7 @@ import trio
 from mongoguard.authz.role_graph import RoleGraph
 from mongoguard.cli.arguments import Parsers, add_config, user_name
 from mongoguard.cli.errors import EXIT_OK, CommandFailed
+from mongoguard.cli.explain_text import as_text
 from mongoguard.cli.explanation import Explanation, explain, parse_command
 from mongoguard.command.command import Command
 from mongoguard.config.loading import load_settings
@@ -21,10 +22,9 @@ from mongoguard.config.settings import Settings
 from mongoguard.config.user_file import parse_user_file
 from mongoguard.model.documents import role_from_directory
 from mongoguard.model.names import RoleName, UserName
-from mongoguard.model.privilege import Privilege
 from mongoguard.model.user import User
 
-__all__ = ["add_parser", "as_text"]
+__all__ = ["add_parser"]
 
 
 def add_parser(commands: Parsers) -> None:
@@ -32,15 +32,20 @@ def add_parser(commands: Parsers) -> None:
     parser = commands.add_parser(
         "explain",
         help="say why a user may run a command, or why not",
-        description="Say which privileges a command needs and which role grants each, or what is missing.",
+        description="Say which privileges a command needs and which role grants each, or what is missing. "
+        "The command is not run. With a users file (security.userDirectory: file) no server is contacted.",
     )
     add_config(parser)
     parser.add_argument("--user", required=True, type=user_name, metavar="USER@DB", help="who would run it")
     parser.add_argument("--db", required=True, help="the database that it would run on")
     parser.add_argument(
-        "--command", required=True, dest="document", metavar="JSON", help='such as {"find": "orders"}'
+        "--command",
+        required=True,
+        dest="document",
+        metavar="JSON",
+        help='in MongoDB Extended JSON, such as {"find": "orders"}',
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--json", action="store_true", help="print one JSON document (docs/explain.md)")
     parser.set_defaults(run=_run)
 
 
@@ -57,7 +62,11 @@ async def _explain(settings: Settings, name: UserName, command: Command) -> Expl
         path = settings.security.user_file
         user_file = parse_user_file(await trio.Path(path).read_text(encoding="utf-8"), path)
         return explain(
-            _found(user_file.users.get(name), name), user_file.roles, command, relays_user_management=False
+            _found(user_file.users.get(name), name),
+            user_file.roles,
+            command,
+            relays_user_management=False,
+            authorization_enabled=_authorizes(settings),
         )
     from mongoguard.server.directory import open_directory
     from mongoguard.server.upstream import open_upstream
@@ -69,7 +78,11 @@ async def _explain(settings: Settings, name: UserName, command: Command) -> Expl
         if not reply.get("ok"):
             raise CommandFailed(f"rolesInfo failed upstream: {reply.get('errmsg')}")
         graph = RoleGraph(role_from_directory(document) for document in reply["roles"])
-        return explain(user, graph, command)
+        return explain(user, graph, command, authorization_enabled=_authorizes(settings))
+
+
+def _authorizes(settings: Settings) -> bool:
+    return settings.security.authorization == "enabled"
 
 
 def _found(user: User | None, name: UserName) -> User:
@@ -80,31 +93,3 @@ def _found(user: User | None, name: UserName) -> User:
 
 def _roles_info(roles: list[RoleName]) -> dict[str, Any]:
     return {"rolesInfo": [{"role": role.role, "db": role.db} for role in roles], "showPrivileges": True}
-
-
-def as_text(explanation: Explanation) -> str:
-    """For people."""
-    verdict = "ALLOWED" if explanation.allowed else "DENIED"
-    lines = [f"{explanation.command} on {explanation.db} for {explanation.user}: {verdict}"]
-    if explanation.refusal:
-        lines.append(f"  {explanation.refusal}")
-    if explanation.allowed and not explanation.granted:
-        lines.append("  needs no privilege that has to be granted")
-    for grant in explanation.granted:
-        lines.append(f"  has {_privilege(grant.privilege)}")
-        lines += [f"      by {' <- '.join(str(role) for role in reversed(path))}" for path in grant.paths]
-    lines += [f"  lacks {_privilege(privilege)}" for privilege in explanation.missing]
-    lines += [f"  must not hold {_privilege(privilege)}" for privilege in explanation.excess]
-    if explanation.missing:
-        role = explanation.suggestion
-        lines.append(
-            f"  smallest built-in role that grants it: {role}"
-            if role
-            else "  no single built-in role grants it; create one with these privileges"
-        )
-    return "\n".join(lines)
-
-
-def _privilege(privilege: Privilege) -> str:
-    actions = ", ".join(sorted(privilege.actions)) or "any action"
-    return f"{actions} on {json.dumps(privilege.resource.to_document())}"
