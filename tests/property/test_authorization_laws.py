@@ -47,7 +47,7 @@ patterns = st.one_of(
     st.just(ResourcePattern.for_any_normal_resource()),
     st.builds(ResourcePattern.for_collection, st.sampled_from(COLLECTIONS)),
     st.builds(ResourcePattern, st.just(MatchType.EXACT_BUCKETS), st.sampled_from(DBS), suffixes),
-    st.builds(ResourcePattern, st.just(MatchType.ANY_BUCKETS_IN_DB), st.sampled_from(DBS)),
+    st.builds(ResourcePattern, st.just(MatchType.ANY_BUCKETS_IN_DB), st.sampled_from(DBS), st.just("")),
     st.builds(ResourcePattern, st.just(MatchType.BUCKETS_IN_ANY_DB), st.just(""), suffixes),
     st.just(ResourcePattern(MatchType.ANY_BUCKETS)),
 )
