@@ -129,11 +129,9 @@ def pipeline_requirement(
     return walk.requirement()
 
 
-def check_update_pipeline(body: Document, field: str) -> None:
-    """Raise `CommandError` when the update in `field` is a pipeline with a stage that has no place in updates."""
-    pipeline = body.array(field)
-    if pipeline is not None:
-        Walk("", Asker(), bypass=False).run_update(pipeline)
+def check_update_pipeline(pipeline: Document) -> None:
+    """Raise `CommandError` when a pipeline that updates has a stage that has no place in updates."""
+    Walk("", Asker(), bypass=False).run_update(pipeline)
 
 
 def stage_names(pipeline: Document) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from mongoguard.command.spec import Asker
 from mongoguard.errors import CommandError, ErrorCode
 from mongoguard.model.action_type import ActionType as A
 from mongoguard.model.privilege import NOTHING, Privilege, Requirement
-from mongoguard.wire.document import ARRAY, BOOL, DOCUMENT, INT32, INT64, STRING, Document
+from mongoguard.wire.document import BOOL, DOCUMENT, INT32, INT64, STRING, Document
 
 __all__ = [
     "aggregate",
@@ -124,18 +124,15 @@ def count(command: Command, _asker: Asker) -> Requirement:
     return _with_encryption(command, _exact(command, FIND), FIND)
 
 
-def _batch(command: Command, field: str) -> int:
-    """How many statements; mongod refuses an empty or too long batch before it checks privileges."""
-    size = command.document_count(field)
-    if size is None:
-        required_array(command.name, command.body, field)
-        raise missing_field(command.name, field)
+def _check_batch(command: Command, field: str) -> None:
+    """Refuse an empty or too long batch of statements, as mongod does before it checks privileges."""
+    spans = command.sequences.get(field)
+    size = len(required_array(command.name, command.body, field) if spans is None else spans)
     if not 0 < size <= MAX_BATCH:
         raise CommandError(
             ErrorCode.INVALID_LENGTH,
             f"Write batch sizes must be between 1 and {MAX_BATCH}. Got {size} operations.",
         )
-    return size
 
 
 def _statements(command: Command, field: str) -> list[Document]:
@@ -154,13 +151,13 @@ def _writes(command: Command, actions: frozenset[str]) -> Requirement:
 
 def insert(command: Command, _asker: Asker) -> Requirement:
     """insert on the collection; its documents are not opened."""
-    _batch(command, "documents")
+    _check_batch(command, "documents")
     return _writes(command, INSERT)
 
 
 def update(command: Command, _asker: Asker) -> Requirement:
     """update, and insert when any statement upserts."""
-    _batch(command, "updates")
+    _check_batch(command, "updates")
     actions = UPDATE
     for statement in _statements(command, "updates"):
         if _update_statement(statement):
@@ -179,16 +176,16 @@ def _update_statement(statement: Document) -> bool:
 
 
 def _check_update(statement: Document, field: str) -> None:
-    kind = statement.type_of(field)
-    if kind == ARRAY:
-        check_update_pipeline(statement, field)
-    elif kind != DOCUMENT:
+    pipeline = statement.array(field)
+    if pipeline is not None:
+        check_update_pipeline(pipeline)
+    elif statement.type_of(field) != DOCUMENT:
         raise CommandError(ErrorCode.FAILED_TO_PARSE, "Update argument must be either an object or an array")
 
 
 def delete(command: Command, _asker: Asker) -> Requirement:
     """remove on the collection."""
-    _batch(command, "deletes")
+    _check_batch(command, "deletes")
     for statement in _statements(command, "deletes"):
         refuse_unknown_fields("delete.deletes", statement, _DELETE_FIELDS)
     return _writes(command, REMOVE)
@@ -339,7 +336,7 @@ _BULK_OPS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
 def bulk_write(command: Command, _asker: Asker) -> Requirement:
     """The union over all operations; bypassing validation needs its action on every namespace listed, used or not."""
     for field in ("ops", "nsInfo"):
-        _batch(command, field)
+        _check_batch(command, field)
     entries = _statements(command, "nsInfo")
     needed = [_bulk_namespace(entry) for entry in entries]
     actions: list[frozenset[str]] = [frozenset()] * len(entries)
