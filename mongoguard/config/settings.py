@@ -79,7 +79,10 @@ class Settings(Section):
                 not encrypted and not all(_LOOPBACK.fullmatch(h) for h in hosts),
                 "upstream.uri has no tls=true and names another host: traffic to the upstream can be read",
             ),
-            ("@" not in _authority(uri), "upstream.uri names no user: commands run upstream without a login"),
+            (
+                "@" not in _authority(uri) and "authmechanism=mongodb-x509" not in uri.lower(),
+                "upstream.uri names no user: commands run upstream without a login",
+            ),
             (
                 self.net.unix_domain_socket.enabled
                 and bool(self.net.unix_domain_socket.file_permissions & 0o007),

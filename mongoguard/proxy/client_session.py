@@ -346,11 +346,11 @@ class ClientSession:
         """Take over what a login, a logout or a change in the directory made of the connection's user."""
         self._user = user
         self.authorization = self._rights_of(user)
-        self._identity = Identity(user, self.deployment.current.impersonation)
+        self._identity = Identity(user, self.deployment.current.impersonation, self.settings.realm)
         self._asker = (
             Asker()
             if user is None
-            else Asker(user.name, frozenset((role.role, role.db) for role in user.roles))
+            else Asker(self._identity.name, frozenset((role.role, role.db) for role in user.roles))
         )
 
     def _rights_of(self, user: User | None) -> AuthorizationSession:

@@ -45,16 +45,20 @@ class Identity:
         "uid_element",
     )
 
-    def __init__(self, user: User | None, impersonation: Impersonation) -> None:
-        """Encode once; the session keeps it until the user changes."""
-        self.name = None if user is None else user.name
+    def __init__(self, user: User | None, impersonation: Impersonation, realm: str = "") -> None:
+        """Encode once; the session keeps it until the user changes.
+
+        `realm` is added to the database of the name, for users of a directory of their own: the upstream may have a
+        user of the same name, whose sessions and operations are not theirs.
+        """
+        self.name = None if user is None else UserName(user.name.user, user.name.db + realm)
         self.digest = session_digest(self.name)
         self.impersonates = impersonation is not Impersonation.NONE
         self.uid_element = encode_element("uid", self.digest)
         # An lsid with nothing but its id (30 bytes) becomes head + its bytes 4..28 + tail.
         self.plain_lsid_head = (_PLAIN_LSID_BYTES + len(self.uid_element)).to_bytes(4, "little")
         self.plain_lsid_tail = self.uid_element + b"\0"
-        self.audit = _audit(user, impersonation)
+        self.audit = _audit(self.name, user, impersonation)
         self.audit_element = encode_element("$audit", self.audit) if self.audit else b""
 
     def own_session_id(self, session_id: bytes) -> bytes:
@@ -66,11 +70,11 @@ class Identity:
         return hashlib.sha256(self.digest + session_id).digest()[:_SESSION_ID_BYTES]
 
 
-def _audit(user: User | None, impersonation: Impersonation) -> Mapping[str, Any]:
-    if user is None or impersonation is Impersonation.NONE:
+def _audit(name: UserName | None, user: User | None, impersonation: Impersonation) -> Mapping[str, Any]:
+    if name is None or user is None or impersonation is Impersonation.NONE:
         return {}
-    name = {"user": user.name.user, "db": user.name.db}
-    users: object = [name] if impersonation is Impersonation.USERS else name
+    document = {"user": name.user, "db": name.db}
+    users: object = [document] if impersonation is Impersonation.USERS else document
     roles: list[dict[str, str]] = []
     room = MAX_ROLES_BYTES
     for role in user.inherited_roles or user.roles:

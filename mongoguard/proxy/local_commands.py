@@ -135,10 +135,10 @@ def _connection_status(session: ClientSession, command: Command) -> Flow[dict[st
 
 def _whats_my_uri(session: ClientSession, _command: Command) -> Flow[dict[str, Any]]:
     yield from ()
-    peer = session.peer
-    return {
-        "you": f"{peer.client}:{peer.client_port}" if peer.client is not None else "anonymous unix socket"
-    }
+    address, port = session.peer.client, session.peer.client_port
+    if address is None:
+        return {"you": "anonymous unix socket"}
+    return {"you": f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"}
 
 
 def _build_info(session: ClientSession, _command: Command) -> Flow[dict[str, Any]]:

@@ -17,7 +17,7 @@ class SessionSettings:
     """Settings of every client session of this process.
 
     `max_unauthenticated_bytes` bounds a message before login (bytes). `relays_user_management` is false for the
-    `file` directory, whose users are not the upstream's.
+    `file` directory, whose users are not the upstream's; `realm` then sets their names apart upstream.
     """
 
     authorization_enabled: bool = True
@@ -26,5 +26,6 @@ class SessionSettings:
     audit_authorization_success: bool = False
     audit_parameter_bytes: int = 4096
     relays_user_management: bool = True
+    realm: str = ""
     max_unauthenticated_bytes: int = 128 * 1024
     max_message_bytes: int = MAX_MESSAGE_BYTES

@@ -118,11 +118,11 @@ class ClientConnection:
             return await self._carry_out(self.session.handle(data), len(data))
         limit = min(self.session.max_message_bytes, MAX_MESSAGE_BYTES)
         declared = int.from_bytes(data[20:24], "little")
-        message, compressor = await _in_thread_if_long(declared, decompress_message, data, limit)
+        message, compressor = await self._in_thread_if_long(declared, decompress_message, data, limit)
         reply = await self._carry_out(self.session.handle(message, compressed=True), len(message))
         if reply is None:
             return None
-        return await _in_thread_if_long(len(reply), compress_message, reply, compressor)
+        return await self._in_thread_if_long(len(reply), compress_message, reply, compressor)
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
@@ -156,6 +156,13 @@ class ClientConnection:
             return await read_rest(self._transport, self._reader)
         raise ProtocolError("a message did not arrive whole in time")
 
+    async def _in_thread_if_long(
+        self, size: int, work: Callable[[bytes, int], T], data: bytes, argument: int
+    ) -> T:
+        if size < IN_THREAD_BYTES:
+            return work(data, argument)
+        return await trio.to_thread.run_sync(work, data, argument, limiter=self._shell.threads)
+
     # ---- effects ----------------------------------------------------------------------------------------------------
 
     async def _carry_out(self, flow: Flow[T], size: int = 0) -> T:
@@ -168,7 +175,7 @@ class ClientConnection:
             if size < IN_THREAD_BYTES:
                 effect = flow.send(None)
             else:
-                done, outcome = await trio.to_thread.run_sync(_first_step, flow)
+                done, outcome = await trio.to_thread.run_sync(_first_step, flow, limiter=self._shell.threads)
                 if done:
                     return outcome  # type: ignore[no-any-return]  # the flow's value
                 effect = outcome
@@ -223,9 +230,3 @@ def _first_step(flow: Flow[Any]) -> tuple[bool, Any]:
         return False, flow.send(None)
     except StopIteration as stop:  # must not leave a thread as an exception
         return True, stop.value
-
-
-async def _in_thread_if_long(size: int, work: Callable[[bytes, int], T], data: bytes, argument: int) -> T:
-    if size < IN_THREAD_BYTES:
-        return work(data, argument)
-    return await trio.to_thread.run_sync(work, data, argument)

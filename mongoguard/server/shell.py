@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import trio
+
 from mongoguard.observe.event import AuditEvent
 from mongoguard.server.directory import UserDirectory
 from mongoguard.server.upstream import Upstream
@@ -19,12 +21,14 @@ __all__ = ["Shell"]
 @dataclass(frozen=True)
 class Shell:
     """`audit` writes one event and returns when the sink has taken it. `users_changed` is called after every
-    user-management command: cached users are forgotten and every session asks again.
+    user-management command: cached users are forgotten and every session asks again. `threads` are those in which long
+    messages are read and decided: few, so that they cannot crowd out anything else.
     """
 
     upstream: Upstream
     directory: UserDirectory
     audit: Callable[[AuditEvent], Awaitable[None]]
     users_changed: Callable[[], None]
+    threads: trio.CapacityLimiter
     handshake_timeout_secs: float
     message_timeout_secs: float

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from bson import Binary
+from bson import Binary, Int64
 from pymongo.errors import OperationFailure
 
 from mongoguard.authn.scram import SCRAM_SHA_1, SCRAM_SHA_256, ScramMechanism, derive_credentials
@@ -280,6 +280,27 @@ def test_a_user_of_the_file_gets_nothing_of_the_upstreams_user_of_that_name(
             assert code_of(ours, {**command, "lsid": lsid}) == 13
         status = ours.command("admin", {"connectionStatus": 1, "showPrivileges": True})["authInfo"]
         assert (status["authenticatedUserRoles"], status["authenticatedUserPrivileges"]) == ([], [])
+
+
+def test_a_user_of_the_file_neither_sees_nor_ends_sessions_of_the_upstreams_user_of_that_name(
+    file_guard: FileGuard, guard_standalone: Guard
+) -> None:
+    listed = {"aggregate": 1, "pipeline": [{"$listLocalSessions": {}}], "cursor": {}}
+    lsid = {"id": Binary(uuid.uuid4().bytes, 4)}
+    with RawConnection(guard_standalone.address) as theirs, RawConnection(file_guard.address) as ours:
+        for raw in (theirs, ours):
+            raw.log_in("app", password_of("app"))
+        opened = theirs.command("shop", {"find": "orders", "batchSize": 0, "lsid": lsid})["cursor"]["id"]
+        for command in (listed, {"killSessions": []}, {"killSessions": [lsid]}, {"endSessions": [lsid]}):
+            reply = ours.command("admin", command)
+            assert reply["ok"] == 1, reply
+            ids = [s["_id"]["id"] for s in reply.get("cursor", {}).get("firstBatch", ())]
+            assert lsid["id"] not in ids
+        naming = [{"$listLocalSessions": {"users": [{"user": "app", "db": "admin"}]}}]
+        assert ours.command("admin", {**listed, "pipeline": naming})["code"] == 13
+        more = {"getMore": Int64(opened), "collection": "orders", "lsid": lsid}
+        assert theirs.command("shop", more)["ok"] == 1
+        assert lsid["id"] in [s["_id"]["id"] for s in theirs.command("admin", listed)["cursor"]["firstBatch"]]
 
 
 COMMANDS_ABOUT_USERS: list[dict[str, Any]] = [

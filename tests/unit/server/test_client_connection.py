@@ -103,6 +103,7 @@ class Client:
             directory=self.shell,
             audit=self.shell.audit,
             users_changed=self.shell.users_changed,
+            threads=trio.CapacityLimiter(2),
             handshake_timeout_secs=HANDSHAKE_SECS,
             message_timeout_secs=MESSAGE_SECS,
         )
