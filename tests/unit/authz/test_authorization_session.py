@@ -281,3 +281,14 @@ def test_the_resource_of_a_bucket_grant_is_named_in_the_reasons() -> None:
         need(ResourcePattern.for_exact_namespace("t", "system.buckets.x"), "find")
     )
     assert decision.granted_by[0].patterns == (pattern,)
+
+
+def test_a_privilege_on_the_cluster_lets_see_no_database_not_even_one_without_a_name() -> None:
+    alice = session(need(CLUSTER, "top"))
+    assert not alice.may_see_database("")
+    assert not alice.authorize(AnyActionInDatabase("")).allowed
+
+
+def test_a_hopeless_part_still_tells_what_was_held() -> None:
+    decision = session(need(C, "find")).authorize(AllOf((need(C, "find"), AnyOf(()))))
+    assert decision == Decision(False, granted_by=(Grant(need(C, "find"), (C,)),))

@@ -101,6 +101,7 @@ def test_a_cycle_is_refused_naming_a_role_on_it(roles: list[Role]) -> None:
     with pytest.raises(RoleGraphError, match="inherits from itself") as caught:
         RoleGraph(roles)
     assert caught.value.role == name("a")
+    assert caught.value.problem == "inherits from itself"
     assert isinstance(caught.value, ConfigError)
 
 

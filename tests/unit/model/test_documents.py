@@ -385,6 +385,23 @@ def test_malformed_credentials_are_refused_without_showing_them(change: dict[str
     assert caught.value.__cause__ is None
 
 
+def test_each_part_of_stored_credentials_stays_in_its_place() -> None:
+    doc: dict[str, Any] = SHA256 | {"iterationCount": 1}
+    doc["storedKey"] = base64.b64encode(b"s" * 32).decode()
+    doc["serverKey"] = base64.b64encode(b"v" * 32).decode()
+    (parsed,) = parse_credentials({"SCRAM-SHA-256": doc}).values()
+    assert (parsed.iteration_count, parsed.salt) == (1, bytes(range(28)))
+    assert (parsed.stored_key, parsed.server_key) == (b"s" * 32, b"v" * 32)
+
+
+@pytest.mark.parametrize("junk", ["\n", "!", " ", "="])
+def test_characters_that_are_no_base64_are_not_passed_over(junk: str) -> None:
+    key = SHA256["storedKey"]
+    assert isinstance(key, str)
+    with pytest.raises(CommandError, match="storedKey must be 32 bytes in base64"):
+        parse_credentials({"SCRAM-SHA-256": SHA256 | {"storedKey": key[:4] + junk + key[4:]}})
+
+
 def test_a_missing_key_in_credentials_is_refused() -> None:
     with pytest.raises(CommandError, match="storedKey must be 32 bytes in base64"):
         parse_credentials({"SCRAM-SHA-256": {k: v for k, v in SHA256.items() if k != "storedKey"}})
@@ -461,6 +478,7 @@ def test_a_roles_info_document_becomes_a_role() -> None:
     )
     assert role.name == RoleName("r1", "shop")
     assert role.roles == (RoleName("read", "shop"),)
+    assert role.privileges == (Privilege(ON_C, frozenset({"find"})),)
     assert role.restrictions == (AuthenticationRestriction((), None),)
     assert not role.is_builtin
 
@@ -470,3 +488,105 @@ def test_a_role_without_restrictions_has_none_and_two_arrays_of_them_are_refused
     assert role_from_directory(doc).restrictions == ()
     with pytest.raises(CommandError):
         role_from_directory(doc | {"authenticationRestrictions": [[], []]})
+
+
+NEWER: list[dict[str, Any]] = [
+    {"resource": R, "actions": ["find", "teleport"]},
+    {"resource": {"db": "shop", "anyCollection": True}, "actions": ["insert"]},
+]
+
+
+def test_a_role_of_a_newer_upstream_keeps_what_is_understood() -> None:
+    role = role_from_directory({"role": "r", "db": "d", "roles": [], "privileges": NEWER})
+    assert role.privileges == (Privilege(ON_C, frozenset({"find", "teleport"})),)
+
+
+def test_a_user_of_a_newer_upstream_keeps_what_is_understood() -> None:
+    user = user_from_directory(ALICE | {"inheritedPrivileges": NEWER})
+    assert user.privileges == {ON_C: {"find", "teleport"}}
+
+
+@pytest.mark.parametrize(
+    ("printed", "builtin"), [({"isBuiltin": True}, True), ({"isBuiltin": 1}, False), ({}, False)]
+)
+def test_only_a_role_that_says_so_is_built_in(printed: dict[str, Any], builtin: bool) -> None:
+    doc = {"role": "r", "db": "d", "roles": [], "privileges": [], **printed}
+    assert role_from_directory(doc).is_builtin is builtin
+
+
+def test_bare_role_names_in_a_directory_belong_to_the_database_of_their_holder() -> None:
+    role = role_from_directory({"role": "r", "db": "d", "roles": ["read"], "privileges": []})
+    assert role.roles == (RoleName("read", "d"),)
+    user = user_from_directory(ALICE | {"roles": ["r1"], "inheritedRoles": ["r2"]})
+    assert user.roles == (RoleName("r1", "shop"),)
+    assert user.inherited_roles == (RoleName("r1", "shop"), RoleName("r2", "shop"))
+
+
+def test_restrictions_of_the_user_and_of_each_role_are_kept_apart() -> None:
+    own, inherited = [{"clientSource": ["10.0.0.1"]}], [[{"clientSource": ["10.0.0.2"]}], []]
+    user = user_from_directory(
+        ALICE | {"authenticationRestrictions": own, "inheritedAuthenticationRestrictions": inherited}
+    )
+    assert user.restrictions == (parse_restrictions(own), parse_restrictions(inherited[0]), ())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"user": 1}, "UserName must contain a string field named: user. But, has type int"),
+        ({"db": 1}, "UserName must contain a string field named: db. But, has type int"),
+        ({"userId": "x"}, "BSON field 'userId' is the wrong type 'string', expected type 'UUID'"),
+        ({"roles": None}, "BSON field 'roles' is the wrong type 'null', expected type 'array'"),
+        ({"credentials": 1}, "BSON field 'credentials' is the wrong type 'int', expected type 'object'"),
+        (
+            {"credentials": {"SCRAM-SHA-1": 1}},
+            "BSON field 'credentials.SCRAM-SHA-1' is the wrong type 'int', expected type 'object'",
+        ),
+        (
+            {"inheritedAuthenticationRestrictions": None},
+            "BSON field 'inheritedAuthenticationRestrictions' is the wrong type 'null', expected type 'array'",
+        ),
+        (
+            {"inheritedPrivileges": [1]},
+            "BSON field 'privilege' is the wrong type 'int', expected type 'object'",
+        ),
+        (
+            {"inheritedPrivileges": [{"actions": ["find"], "resource": 1}]},
+            "BSON field 'resource' is the wrong type 'int', expected type 'object'",
+        ),
+    ],
+)
+def test_the_reason_why_a_document_is_no_user_is_for_the_audit_stream(
+    change: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(CommandError) as caught:
+        user_from_directory(ALICE | change)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("doc", "reason"),
+    [
+        (5, "BSON field 'role' is the wrong type 'int', expected type 'object'"),
+        ({"role": 5, "db": "d"}, "RoleName must contain a string field named: role. But, has type int"),
+        ({"role": "r", "db": 5}, "RoleName must contain a string field named: db. But, has type int"),
+        (
+            {"role": "r", "db": "d", "authenticationRestrictions": 5},
+            "BSON field 'authenticationRestrictions' is the wrong type 'int', expected type 'array'",
+        ),
+    ],
+)
+def test_the_reason_why_a_document_is_no_role_is_for_the_audit_stream(doc: object, reason: str) -> None:
+    with pytest.raises(CommandError) as caught:
+        role_from_directory(doc)
+    assert caught.value.errmsg == "The user directory holds a malformed role document"
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("zeros", [14, 15])
+def test_a_prefix_length_may_have_leading_zeros_up_to_sixteen_digits(zeros: int) -> None:
+    text = "127.0.0.1/" + "0" * zeros + "8"
+    (parsed,) = parse_restriction({"clientSource": [text]}).client_source or ()
+    assert str(parsed) == "127.0.0.0/8"
+    with pytest.raises(CommandError, match="Invalid length in CIDR string"):
+        parse_restriction({"clientSource": ["127.0.0.1/" + "0" * 16 + "8"]})
