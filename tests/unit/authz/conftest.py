@@ -1,0 +1,14 @@
+"""Each test starts with empty caches, so that it asks the code itself and not what an earlier test was told."""
+
+from __future__ import annotations
+
+import pytest
+
+from mongoguard.authz.builtin_roles import builtin_role
+from mongoguard.model import resource_pattern
+
+
+@pytest.fixture(autouse=True)
+def _empty_caches() -> None:
+    builtin_role.cache_clear()
+    resource_pattern._kept_search_list.cache_clear()
