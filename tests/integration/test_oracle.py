@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 import pytest
 
+from mongoguard.command import requires_crud
 from tests.oracle.accepted import ACCEPTED
 from tests.oracle.deployment import both_sides
 from tests.oracle.differences_page import PAGE, with_decisions
 from tests.oracle.plan import ci_plan
-from tests.oracle.run import Decision, run
+from tests.oracle.run import Answer, Decision, Difference, compare, run
 from tests.oracle.verdict import offline, verdict
 
 SHARE = 0.12
@@ -47,6 +48,36 @@ def test_every_accepted_difference_is_still_one(decisions: Sequence[Decision]) -
 def test_a_users_file_gives_the_same_decisions(decisions: Sequence[Decision]) -> None:
     found = verdict(offline(decisions), also=decisions)
     assert not found.unexplained, str(found)
+
+
+@pytest.mark.slow
+def test_a_requirement_that_is_too_small_would_be_found(
+    decisions: Sequence[Decision], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = [d for d in decisions if "bypass" in d.case.name]
+    monkeypatch.setattr(requires_crud, "BYPASS", frozenset())
+    found = verdict(offline(about), also=decisions).unexplained
+    assert {d.difference for d in found} == {Difference.ALLOWS}
+
+
+@pytest.mark.parametrize(
+    ("mongod", "mongoguard", "difference"),
+    [
+        (Answer(13, "no"), Answer(13, "no"), None),
+        (Answer(13, "no"), Answer(13, "other"), Difference.WORDS),
+        (Answer(13, "no"), Answer(0), Difference.ALLOWS),
+        (Answer(13, "no"), Answer(26, "run", relayed=True), Difference.ALLOWS),
+        (Answer(13, "no"), Answer(72, "of its own"), Difference.CODE),
+        (Answer(0), Answer(13, "no"), Difference.REFUSES),
+        (Answer(0), Answer(72, "of its own"), Difference.ERROR),
+        (Answer(0), Answer(26, "none left", relayed=True), None),
+        (Answer(0), Answer(9, "upstream", relayed=True), Difference.ERROR),
+        (Answer(0, result="a"), Answer(0, result="b", relayed=True), Difference.RESULT),
+        (Answer(0, result="a"), Answer(0, result="a", relayed=True), None),
+    ],
+)
+def test_answers_are_compared(mongod: Answer, mongoguard: Answer, difference: Difference | None) -> None:
+    assert compare(mongod, mongoguard) == difference
 
 
 def test_the_differences_in_the_documentation_are_the_accepted_ones() -> None:

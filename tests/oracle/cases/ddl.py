@@ -27,6 +27,7 @@ _CREATES: list[Mapping[str, Any]] = [
     {"create": "vw", "viewOn": "c", "pipeline": [{"$collStats": {"count": {}}}]},
     {"create": "vw", "viewOn": "c", "pipeline": [{"$out": "p"}]},
     {"create": "vw", "viewOn": "system.js", "pipeline": []},
+    {"create": "c", "viewOn": "o", "pipeline": [{"$lookup": {"from": {"db": "t", "coll": "p"}, "as": "x"}}]},
     {"create": "vw", "viewOn": "c", "capped": True, "size": 4096},
     {"create": "vw", "pipeline": []},
     {"create": "c", "temp": True},

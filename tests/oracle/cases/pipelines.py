@@ -185,7 +185,7 @@ _REFUSED_FORMS: tuple[Any, ...] = (
     {"$merge": {"into": 5}},
     {"$merge": {"into": "o", "bogus": 1}},
     {"$merge": {"into": "o", "whenMatched": "bogus"}},
-    {"$merge": {"into": "o", "whenMatched": [{"$lookup": {"from": "p", **_LOOKUP}}]}},
+    {"$merge": {"into": "never", "whenMatched": [{"$lookup": {"from": "p", **_LOOKUP}}]}},
     {"$merge": {"into": ""}},
     {"$bogus": {}},
     {},
