@@ -39,7 +39,7 @@ from mongoguard.proxy.deployment import DeploymentView
 from mongoguard.proxy.identity import Identity
 from mongoguard.proxy.listed_names import narrow_list
 from mongoguard.proxy.local_commands import LOCAL_COMMANDS, NEVER_COMPRESSED
-from mongoguard.proxy.localhost_exception import LocalhostException
+from mongoguard.proxy.localhost_exception import ABOUT_ONESELF, LocalhostException, is_local
 from mongoguard.proxy.own_operations import is_own_operation
 from mongoguard.proxy.reading import read_command
 from mongoguard.proxy.relaying import Narrowing, message_for_upstream, session_id
@@ -195,14 +195,20 @@ class ClientSession:
             self._become(self.user)
         if self.user is None and self.settings.authorization_enabled:
             if row.requires_auth:
-                yield from self._admit_without_login(row)
+                yield from self._admit_without_login(row, command)
             check_transaction_fields(command)
+        elif row.name == "shutdown" and not self.settings.authorization_enabled and not is_local(self.peer):
+            raise CommandError(
+                ErrorCode.UNAUTHORIZED, "shutdown must run from localhost when running db without auth"
+            )
 
-    def _admit_without_login(self, row: CommandRow) -> Flow[None]:
+    def _admit_without_login(self, row: CommandRow, command: Command) -> Flow[None]:
         if not (yield from self._localhost_exception.holds_for(self.peer)):
             self.authorization = self._rights_of(None)
             raise CommandError(ErrorCode.UNAUTHORIZED, f"command {row.name} requires authentication")
         self.authorization = self._localhost_exception.authorization
+        if row.name in ABOUT_ONESELF:
+            raise not_authorized(command)
 
     # ---- deciding ---------------------------------------------------------------------------------------------------
 
@@ -267,7 +273,7 @@ class ClientSession:
         if row.name == "killCursors":
             return (yield from cursor_commands.kill_cursors(self, message, command))
         narrowed = narrowing.narrow(command, row.name, self._identity) or narrow_list(
-            command, row.name, self.authorization
+            command, row.name, self._own_rights
         )
         changes_users = row.changes_users or (command.db == "admin" and command.target in _USER_COLLECTIONS)
         reply = yield from self.relay(message, narrowed, changes_users=changes_users)
@@ -276,7 +282,7 @@ class ClientSession:
         if row.opens_cursor:
             return self._remember_cursor(reply, row, command, requirement)
         if row.name == "listDatabases" and self._filters_databases(command):
-            return narrowing.filter_database_list(reply.message, self.authorization)
+            return narrowing.filter_database_list(reply.message, self._own_rights)
         return reply.message
 
     def relay(
@@ -324,7 +330,7 @@ class ClientSession:
 
     def _filters_databases(self, command: Command) -> bool:
         return self.settings.authorization_enabled and narrowing.filters_database_list(
-            command, self.authorization
+            command, self._own_rights
         )
 
     def _filters_collections(self, command: Command) -> bool:
@@ -352,6 +358,11 @@ class ClientSession:
             if user is None
             else Asker(self._identity.name, frozenset((role.role, role.db) for role in user.roles))
         )
+
+    @property
+    def _own_rights(self) -> AuthorizationSession:
+        """Without what the localhost exception lends: listings show nothing for that."""
+        return self.authorization if self.user is not None else self._rights_of(None)
 
     def _rights_of(self, user: User | None) -> AuthorizationSession:
         return AuthorizationSession(user if self.settings.authorization_enabled else _EVERYBODY)

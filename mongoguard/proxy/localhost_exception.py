@@ -11,20 +11,34 @@ from typing import Any
 
 from mongoguard.authz.authorization_session import AuthorizationSession
 from mongoguard.effects import AskUpstream, Flow, perform
-from mongoguard.errors import UpstreamError
+from mongoguard.errors import UpstreamError, UpstreamUnavailable
 from mongoguard.model.action_type import ActionType
 from mongoguard.model.names import EXTERNAL_DB, UserName
 from mongoguard.model.resource_pattern import CLUSTER, ResourcePattern
 from mongoguard.model.restriction import Peer
 from mongoguard.model.user import User
 
-__all__ = ["LocalhostException"]
+__all__ = ["ABOUT_ONESELF", "LocalhostException", "is_local"]
 
 _GRANTED = {
     ResourcePattern.for_database("admin"): frozenset({ActionType.CREATE_USER, ActionType.GRANT_ROLE}),
     ResourcePattern.for_database(EXTERNAL_DB): frozenset({ActionType.CREATE_USER}),
     CLUSTER: frozenset({ActionType.ADD_SHARD, ActionType.REPL_SET_CONFIGURE, ActionType.REPL_SET_GET_STATUS}),
 }
+
+ABOUT_ONESELF = frozenset(
+    [
+        "aggregate",
+        "currentOp",
+        "endSessions",
+        "killSessions",
+        "listCollections",
+        "refreshSessions",
+        "startSession",
+    ]
+)
+"""Commands whose free forms are about the caller's own things, or what the caller may see: nobody has any, and upstream
+they would be the service user's. mongod refuses them too (and does not answer killSessions)."""
 
 
 class LocalhostException:
@@ -44,7 +58,7 @@ class LocalhostException:
 
     def holds_for(self, peer: Peer) -> Flow[bool]:
         """Whether a connection that nobody is logged in on has the exception's rights."""
-        if self._closed or not _is_local(peer):
+        if self._closed or not is_local(peer):
             return False
         try:
             has_users = yield from self._upstream_has_users()
@@ -59,19 +73,30 @@ class LocalhostException:
         own_user = None if self._service is None else f"{self._service.db}.{self._service.user}"
         if self._service is not None:
             name = {"user": self._service.user, "db": self._service.db}
-            reply = yield from perform(AskUpstream("admin", {"usersInfo": name}))
+            reply = yield from _ask({"usersInfo": name})
             own_roles = [f"{r['db']}.{r['role']}" for user in reply.get("users", ()) for r in user["roles"]]
         users = yield from _any("system.users", [own_user])
         return users or (yield from _any("system.roles", own_roles))
 
 
 def _any(collection: str, besides: list[Any]) -> Flow[bool]:
-    """Whether admin's collection has a document besides those; an answer that is none counts as yes."""
+    """Whether admin's collection has a document besides those."""
     find = {"find": collection, "filter": {"_id": {"$nin": besides}}, "projection": {"_id": 1}, "limit": 1}
-    reply = yield from perform(AskUpstream("admin", {**find, "singleBatch": True}))
-    return not reply.get("ok") or bool(reply["cursor"]["firstBatch"])
+    reply = yield from _ask({**find, "singleBatch": True})
+    return bool(reply["cursor"]["firstBatch"])
 
 
-def _is_local(peer: Peer) -> bool:
-    """Loopback addresses, and Unix sockets, whose peers have no address."""
-    return peer.client is None or peer.client.is_loopback
+def _ask(command: dict[str, Any]) -> Flow[dict[str, Any]]:
+    """Raises `UpstreamError` also for an answer that is none: it says nothing of users, neither now nor for ever."""
+    reply = yield from perform(AskUpstream("admin", command))
+    if not reply.get("ok"):
+        raise UpstreamUnavailable(f"the upstream does not tell whether it has users: {reply.get('codeName')}")
+    return reply
+
+
+def is_local(peer: Peer) -> bool:
+    """Loopback addresses, and Unix sockets, whose peers have no address. An IPv4 address written as IPv6 is none, as
+    in mongod.
+    """
+    client = peer.client
+    return client is None or (client.is_loopback and getattr(client, "ipv4_mapped", None) is None)
