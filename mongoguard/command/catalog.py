@@ -22,6 +22,7 @@ from mongoguard.command.requires import on_cluster, on_collection, on_database, 
 from mongoguard.command.sessions import (
     IMPERSONATE,
     KILL_ANY_SESSION,
+    KILL_FOREIGN_SESSION,
     requires_own_sessions,
     requires_session_pattern,
 )
@@ -330,7 +331,7 @@ _SESSIONS = (
     _row("startSession", handling=Handling.LOCAL),
     _row("endSessions", requires_own_sessions(IMPERSONATE), fields=""),
     _row("refreshSessions", requires_own_sessions(IMPERSONATE), fields=""),
-    _row("killSessions", requires_own_sessions(KILL_ANY_SESSION), fields=""),
+    _row("killSessions", requires_own_sessions(KILL_FOREIGN_SESSION), fields=""),
     _row("killAllSessions", on_cluster(A.KILL_ANY_SESSION), fields=""),
     _row("killAllSessionsByPattern", requires_session_pattern, fields=""),
 )

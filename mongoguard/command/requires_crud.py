@@ -196,6 +196,8 @@ def find_and_modify(command: Command, _asker: Asker) -> Requirement:
     body, path = command.body, "findAndModify"
     removes, upserts = safe_bool(path, body, "remove"), safe_bool(path, body, "upsert")
     actions = FIND
+    if removes and upserts:
+        raise CommandError(ErrorCode.FAILED_TO_PARSE, "Cannot specify both upsert=true and remove=true ")
     if not is_absent(body, "update"):
         _check_update(body, "update")
         actions = actions | UPDATE

@@ -23,13 +23,14 @@ from mongoguard.command.spec import Asker, Requires
 from mongoguard.errors import CommandError, ErrorCode
 from mongoguard.model.action_type import ActionType
 from mongoguard.model.names import UserName
-from mongoguard.model.privilege import NOTHING, Privilege, Requirement
+from mongoguard.model.privilege import NOTHING, AnyOf, Privilege, Requirement
 from mongoguard.model.resource_pattern import CLUSTER
 from mongoguard.wire.document import BINARY, DOCUMENT, Document
 
 __all__ = [
     "IMPERSONATE",
     "KILL_ANY_SESSION",
+    "KILL_FOREIGN_SESSION",
     "SessionId",
     "check_lsid",
     "names_foreign_session",
@@ -42,6 +43,8 @@ __all__ = [
 
 IMPERSONATE = Privilege(CLUSTER, frozenset({ActionType.IMPERSONATE}))
 KILL_ANY_SESSION = Privilege(CLUSTER, frozenset({ActionType.KILL_ANY_SESSION}))
+KILL_FOREIGN_SESSION = AnyOf((KILL_ANY_SESSION, IMPERSONATE))
+"""What killSessions asks for when it names another user's session: either will do."""
 
 _UUID_SUBTYPE = 4
 _LSID_FIELDS = frozenset({"id", "uid"})
@@ -148,7 +151,7 @@ def sessions_named(command: Command) -> tuple[SessionId, ...]:
 _STRUCTS = {"killSessions": "KillSessionsCmd"}
 
 
-def requires_own_sessions(foreign: Privilege) -> Requires:
+def requires_own_sessions(foreign: Requirement) -> Requires:
     """Naming one's own sessions is free; naming another user's needs `foreign`."""
 
     def requires(command: Command, asker: Asker) -> Requirement:

@@ -354,3 +354,20 @@ def test_features_that_only_looks_is_free(value: Any) -> None:
 @pytest.mark.parametrize("more", [{}, {"remove": False}, {"upsert": True}])
 def test_find_and_modify_that_does_neither_is_refused(more: dict[str, Any]) -> None:
     assert refused({"findAndModify": "c", **more}) == 9
+
+
+@pytest.mark.parametrize("action", ["killAnySession", "impersonate"])
+def test_killing_sessions_of_others_needs_either_action(action: str) -> None:
+    body = {"killSessions": [{"id": UUID, "uid": b"x" * 32}]}
+    assert not allowed(required(body, "admin"), [])
+    assert allowed(required(body, "admin"), [cluster(action)])
+
+
+def test_ending_sessions_of_others_needs_impersonate() -> None:
+    body = {"endSessions": [{"id": UUID, "uid": b"x" * 32}]}
+    assert not allowed(required(body, "admin"), [cluster("killAnySession")])
+    assert allowed(required(body, "admin"), [cluster("impersonate")])
+
+
+def test_find_and_modify_that_removes_and_upserts_is_refused() -> None:
+    assert refused({"findAndModify": "c", "remove": True, "upsert": True}) == 9
