@@ -30,7 +30,15 @@ __all__ = ["Trial", "ci_plan", "trial_of"]
 _SEED = 6_0_5
 _MOST_CASES = 40
 _TRIED_WITH_EVERYTHING = frozenset(
-    {"no roles", "reads profile", "views blind", "root@admin", "__system@admin"}
+    {
+        "impersonates",
+        "kills sessions",
+        "no roles",
+        "reads profile",
+        "views blind",
+        "root@admin",
+        "__system@admin",
+    }
 )
 """They tell what is refused to everybody, and what is done for nobody."""
 _STRAY_CASES = 4

@@ -118,6 +118,8 @@ def hand_made_subjects() -> Iterator[Subject]:
     yield _subject("own password", ("admin", "changeOwnPassword changeOwnCustomData"))
     yield _subject("own password on t", ("t", "changeOwnPassword changeOwnCustomData"))
     yield _subject("sessions", ("cluster", "killAnySession listSessions impersonate"))
+    yield _subject("kills sessions", ("cluster", "killAnySession"))
+    yield _subject("impersonates", ("cluster", "impersonate"))
     yield _subject("watches t", ("t", "changeStream find"))
     yield _subject("watches all", ("normal", "changeStream find"))
     yield _subject("applies", ("cluster", "applyOps"), ("t", "insert update remove"))
