@@ -24,7 +24,7 @@ from mongoguard.model.documents import role_from_directory
 from mongoguard.model.names import RoleName, UserName
 from mongoguard.model.user import User
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "explain_with", "held_by"]
 
 
 def add_parser(commands: Parsers) -> None:
@@ -52,22 +52,21 @@ def add_parser(commands: Parsers) -> None:
 def _run(options: argparse.Namespace) -> int:
     settings = load_settings(options.config)
     command = parse_command(options.document, options.db)
-    explanation = trio.run(_explain, settings, options.user, command)
+    user, graph = trio.run(held_by, settings, options.user)
+    explanation = explain_with(settings, user, graph, command)
     print(json.dumps(explanation.to_document(), indent=2) if options.json else as_text(explanation))
     return EXIT_OK
 
 
-async def _explain(settings: Settings, name: UserName, command: Command) -> Explanation:
+async def held_by(settings: Settings, name: UserName) -> tuple[User, RoleGraph]:
+    """The user as the configured directory knows it, and the graph of its roles.
+
+    Raises `CommandFailed` for an unknown user, and what reading the file or asking the upstream raises.
+    """
     if settings.security.user_directory == "file" and settings.security.user_file is not None:
         path = settings.security.user_file
         user_file = parse_user_file(await trio.Path(path).read_text(encoding="utf-8"), path)
-        return explain(
-            _found(user_file.users.get(name), name),
-            user_file.roles,
-            command,
-            relays_user_management=False,
-            authorization_enabled=_authorizes(settings),
-        )
+        return _found(user_file.users.get(name), name), user_file.roles
     from mongoguard.server.directory import open_directory
     from mongoguard.server.upstream import open_upstream
 
@@ -77,12 +76,18 @@ async def _explain(settings: Settings, name: UserName, command: Command) -> Expl
         reply: dict[str, Any] = await upstream.ask("admin", _roles_info(roles))
         if not reply.get("ok"):
             raise CommandFailed(f"rolesInfo failed upstream: {reply.get('errmsg')}")
-        graph = RoleGraph(role_from_directory(document) for document in reply["roles"])
-        return explain(user, graph, command, authorization_enabled=_authorizes(settings))
+        return user, RoleGraph(role_from_directory(document) for document in reply["roles"])
 
 
-def _authorizes(settings: Settings) -> bool:
-    return settings.security.authorization == "enabled"
+def explain_with(settings: Settings, user: User, graph: RoleGraph, command: Command) -> Explanation:
+    """The verdict of a server with that configuration."""
+    return explain(
+        user,
+        graph,
+        command,
+        relays_user_management=settings.security.user_directory == "upstream",
+        authorization_enabled=settings.security.authorization == "enabled",
+    )
 
 
 def _found(user: User | None, name: UserName) -> User:
