@@ -21,7 +21,6 @@ from mongoguard.command.requirement import known_fields
 from mongoguard.command.requires import on_cluster, on_collection, on_database, on_namespace_string
 from mongoguard.command.sessions import (
     IMPERSONATE,
-    KILL_ANY_SESSION,
     KILL_FOREIGN_SESSION,
     requires_own_sessions,
     requires_session_pattern,
