@@ -1,12 +1,8 @@
-"""Refusal texts against a real mongod: every BSON type, every redaction, byte for byte.
-
-MONGOGUARD_TEST_MONGOD_URI names a mongod with access control, and a user who may create users.
-"""
+"""Refusal texts against a real mongod: every BSON type, every redaction, byte for byte."""
 
 from __future__ import annotations
 
 import datetime
-import os
 import re
 import uuid
 from collections.abc import Iterator, Mapping
@@ -18,12 +14,10 @@ from bson import Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Rege
 from pymongo.errors import OperationFailure
 
 from mongoguard.command.printing import not_authorized
+from tests.servers import Mongod
 from tests.unit.command.commands import command
 
-URI = os.environ.get("MONGOGUARD_TEST_MONGOD_URI", "")
 DB = "mongoguard_printing"
-
-pytestmark = pytest.mark.skipif(not URI, reason="MONGOGUARD_TEST_MONGOD_URI names no mongod")
 
 VALUES: tuple[Any, ...] = (
     *(1.5, 2.0, -0.0, 1e300, 1e15, 1e16, 0.1, 1 / 3, 1e-7, 5e-324, float("nan"), float("inf"), -float("inf")),
@@ -74,14 +68,12 @@ COMMANDS: tuple[Mapping[str, Any], ...] = (
 
 
 @pytest.fixture(scope="module")
-def nobody() -> Iterator[pymongo.MongoClient[dict[str, Any]]]:
+def nobody(standalone: Mongod) -> Iterator[pymongo.MongoClient[dict[str, Any]]]:
     """A client logged in as a user without privileges."""
     name, password = f"nobody-{uuid.uuid4()}", uuid.uuid4().hex
-    with pymongo.MongoClient[dict[str, Any]](URI) as admin:
+    with standalone.client() as admin:
         admin[DB].command("createUser", name, pwd=password, roles=[])
-        with pymongo.MongoClient[dict[str, Any]](
-            URI, username=name, password=password, authSource=DB, authMechanism="SCRAM-SHA-256"
-        ) as client:
+        with standalone.client(name, password, authSource=DB, authMechanism="SCRAM-SHA-256") as client:
             yield client
         admin[DB].command("dropUser", name)
 

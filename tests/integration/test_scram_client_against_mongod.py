@@ -4,7 +4,6 @@ state machine answers the same commands with the same codes and texts."""
 from __future__ import annotations
 
 import base64
-import os
 import secrets
 import socket
 import struct
@@ -26,6 +25,7 @@ from mongoguard.model.names import UserName
 from mongoguard.model.restriction import Peer
 from mongoguard.model.user import ScramCredentials, User
 from mongoguard.wire.document import Document
+from tests.servers import Mongod
 from tests.unit.authn.driving import Shell, client
 
 DB = "mongoguard_scram_twins"
@@ -43,10 +43,9 @@ USERS = {
 
 
 @pytest.fixture(scope="module")
-def uri(request: pytest.FixtureRequest) -> str:
-    """MONGOGUARD_TEST_MONGOD_URI (a root user's) or a mongod of the test run's own; skipped by name without either."""
-    given = os.environ.get("MONGOGUARD_TEST_MONGOD_URI")
-    return given or request.getfixturevalue("standalone").uri()
+def uri(standalone: Mongod) -> str:
+    """The root user's, on the test run's own mongod."""
+    return standalone.uri()
 
 
 @pytest.fixture(scope="module")
