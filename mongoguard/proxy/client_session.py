@@ -11,7 +11,7 @@ The theorem (tests/property/test_theorem.py): for no input does `handle` ask for
 from __future__ import annotations
 
 from mongoguard.authn.authentication_session import AuthenticationSession
-from mongoguard.authz.authorization_session import AuthorizationSession, Decision
+from mongoguard.authz.authorization_session import AuthorizationSession
 from mongoguard.command.catalog import find_row
 from mongoguard.command.command import Command
 from mongoguard.command.generic import (
@@ -26,14 +26,14 @@ from mongoguard.command.spec import Asker, CommandRow, Handling
 from mongoguard.effects import Emit, FetchUser, Flow, Relay, RelayedReply, perform
 from mongoguard.errors import CommandError, ErrorCode, ProtocolError, UpstreamError, UpstreamUnavailable
 from mongoguard.model.action_type import ActionType
-from mongoguard.model.names import RoleName, UserName
+from mongoguard.model.names import UserName
 from mongoguard.model.privilege import NOTHING, Requirement
 from mongoguard.model.resource_pattern import ResourcePattern
 from mongoguard.model.restriction import Peer
 from mongoguard.model.user import User
-from mongoguard.observe.access_messages import auth_check
-from mongoguard.observe.user_management_messages import USER_MANAGEMENT_COMMANDS, user_management
+from mongoguard.observe.user_management_messages import USER_MANAGEMENT_COMMANDS
 from mongoguard.proxy import cursor_commands, narrowing, op_query
+from mongoguard.proxy.auditing import Auditor
 from mongoguard.proxy.cursors import CursorEntry, CursorTable
 from mongoguard.proxy.deployment import DeploymentView
 from mongoguard.proxy.identity import Identity
@@ -42,10 +42,10 @@ from mongoguard.proxy.local_commands import LOCAL_COMMANDS, NEVER_COMPRESSED
 from mongoguard.proxy.localhost_exception import ABOUT_ONESELF, LocalhostException, is_local
 from mongoguard.proxy.own_operations import is_own_operation
 from mongoguard.proxy.reading import read_command
+from mongoguard.proxy.refusals import RefusedError, is_refusal, retry_labels
 from mongoguard.proxy.relaying import Narrowing, message_for_upstream, session_id
-from mongoguard.proxy.replies import cursor_in_reply, error_body, error_code_in_reply, ok_body
+from mongoguard.proxy.replies import cursor_in_reply, error_body, ok_body
 from mongoguard.proxy.settings import SessionSettings
-from mongoguard.wire.document import Document
 from mongoguard.wire.message import (
     OpCode,
     OpMsg,
@@ -56,10 +56,6 @@ from mongoguard.wire.message import (
 )
 
 __all__ = ["DIRECTORY_COMMANDS", "ClientSession"]
-
-ALLOWED_TO_ALL = Decision(allowed=True)
-"""The decision for commands that need no login, and for everything when authorization is disabled."""
-
 
 DIRECTORY_COMMANDS = USER_MANAGEMENT_COMMANDS | {"usersInfo", "rolesInfo"}
 """Commands about users and roles: with a directory of its own, the upstream's answer would be about other people."""
@@ -74,15 +70,6 @@ _EVERYBODY = User(
     privileges={ResourcePattern.for_any_resource(): frozenset({ActionType.ANY_ACTION})},
 )
 """What everybody may when authorization is disabled."""
-
-
-class RefusedError(CommandError):
-    """A refusal that carries the decision it was made from, for the audit event."""
-
-    def __init__(self, error: CommandError, decision: Decision) -> None:
-        """Word it as `error`."""
-        super().__init__(error.code, error.errmsg, reason=error.reason, err_info=error.err_info)
-        self.decision = decision
 
 
 class ClientSession:
@@ -110,6 +97,7 @@ class ClientSession:
         self.cursors = cursors
         self.settings = settings
         self._localhost_exception = localhost_exception
+        self._auditor = Auditor(peer, settings.audit_parameter_bytes)
         self.has_client_metadata = False
         self._user: User | None = None
         self._asker = Asker()
@@ -175,11 +163,11 @@ class ClientSession:
                 return self._reply(message.request_id, ok_body(fields))
             requirement = yield from self._decide(row, command)
             if self.settings.audit_authorization_success:
-                yield from self._audit(row, command, 0)
+                yield from perform(Emit(self._auditor.allowed(self.user, row, command)))
             return (yield from self._carry_out(message, row, command, requirement))
         except CommandError as error:
-            if _is_refusal(row, error):
-                yield from self._audit(row, command, error.code, error)
+            if is_refusal(row, error):
+                yield from perform(Emit(self._auditor.refused(self.user, row, command, error)))
             raise
 
     def admit(self, row: CommandRow, command: Command) -> Flow[None]:
@@ -221,14 +209,15 @@ class ClientSession:
             )
         own = requirement_of(row, command, self._asker)
         generic = generic_requirement(command, self._asker)
+        explain = self.settings.explain_denials
         if generic is not NOTHING:
             decision = self.authorization.authorize(generic)
             if not decision.allowed:
-                raise RefusedError(self._explained(generic_denied(command, self._asker), decision), decision)
+                raise RefusedError(generic_denied(command, self._asker), decision, explain=explain)
         if row.requires_auth:
             decision = self.authorization.authorize(own)
             if not decision.allowed and not (yield from self._is_own(row, command)):
-                raise RefusedError(self._explained(not_authorized(command), decision), decision)
+                raise RefusedError(not_authorized(command), decision, explain=explain)
         return own
 
     def _is_own(self, row: CommandRow, command: Command) -> Flow[bool]:
@@ -236,32 +225,6 @@ class ClientSession:
         if row.name != "killOp":
             return False
         return (yield from is_own_operation(command, self._identity))
-
-    def _explained(self, error: CommandError, decision: Decision) -> CommandError:
-        if self.settings.explain_denials:
-            error.err_info = {"missing": [p.to_document() for p in decision.missing]}
-            if decision.excess:
-                error.err_info["excess"] = [p.to_document() for p in decision.excess]
-        return error
-
-    def _audit(
-        self, row: CommandRow, command: Command, result: int, error: CommandError | None = None
-    ) -> Flow[None]:
-        decision = error.decision if isinstance(error, RefusedError) else ALLOWED_TO_ALL
-        users, roles = self._who()
-        event = auth_check(
-            self.peer,
-            users,
-            roles,
-            row.name,
-            _audited_namespace(command),
-            body=command.body,
-            result=result,
-            missing=decision.missing,
-            reason="" if error is None else error.reason,
-            max_bytes=self.settings.audit_parameter_bytes,
-        )
-        yield from perform(Emit(event))
 
     # ---- relaying ---------------------------------------------------------------------------------------------------
 
@@ -277,8 +240,11 @@ class ClientSession:
         )
         changes_users = row.changes_users or (command.db == "admin" and command.target in _USER_COLLECTIONS)
         reply = yield from self.relay(message, narrowed, changes_users=changes_users)
-        if row.changes_users:
-            yield from self._audit_user_management(row, command, reply.message)
+        event = (
+            self._auditor.user_management(self.user, row, command, reply.message) if changes_users else None
+        )
+        if event is not None:
+            yield from perform(Emit(event))
         if row.opens_cursor:
             return self._remember_cursor(reply, row, command, requirement)
         if row.name == "listDatabases" and self._filters_databases(command):
@@ -302,7 +268,7 @@ class ClientSession:
             raise CommandError(
                 ErrorCode.HOST_UNREACHABLE,
                 f"mongoguard cannot reach the upstream: {error}",
-                labels=_retry_labels(message.body),
+                labels=retry_labels(message.body),
             ) from error
 
     def _remember_cursor(
@@ -336,16 +302,6 @@ class ClientSession:
     def _filters_collections(self, command: Command) -> bool:
         return self.settings.authorization_enabled and narrowing.shows_only_authorized_collections(command)
 
-    def _audit_user_management(self, row: CommandRow, command: Command, reply: bytes) -> Flow[None]:
-        if row.name not in USER_MANAGEMENT_COMMANDS:
-            return
-        users, roles = self._who()
-        result = error_code_in_reply(reply)
-        event = user_management(
-            self.peer, users, roles, row.name, command.db, body=command.body, result=result
-        )
-        yield from perform(Emit(event))
-
     # ---- who ---------------------------------------------------------------------------------------------------------
 
     def _become(self, user: User | None) -> None:
@@ -366,11 +322,6 @@ class ClientSession:
 
     def _rights_of(self, user: User | None) -> AuthorizationSession:
         return AuthorizationSession(user if self.settings.authorization_enabled else _EVERYBODY)
-
-    def _who(self) -> tuple[tuple[UserName, ...], tuple[RoleName, ...]]:
-        """Users and roles as audit messages list them."""
-        user = self.user
-        return ((), ()) if user is None else ((user.name,), user.inherited_roles or user.roles)
 
     def _refresh(self) -> Flow[None]:
         """Ask the directory again who this user is; it may log the connection out."""
@@ -406,25 +357,3 @@ class ClientSession:
         if data[16] & 2:
             return None
         return self._reply(request_id, error_body(error))
-
-
-def _is_refusal(row: CommandRow, error: CommandError) -> bool:
-    """Whether an error belongs into the audit stream as a denied check. Logins have events of their own."""
-    if error.code == ErrorCode.UNAUTHORIZED or isinstance(error, RefusedError):
-        return True
-    return bool(error.reason) and row.handling is not Handling.LOCAL
-
-
-def _audited_namespace(command: Command) -> str:
-    try:
-        target = command.target
-    except CommandError:  # no UTF-8: an event without the name is better than none
-        target = None
-    return f"{command.db}.{target}" if target else command.db
-
-
-def _retry_labels(body: Document) -> tuple[str, ...]:
-    """The error labels that a server of this age puts on a retryable error, so that drivers retry."""
-    if body.boolean("autocommit") is False:
-        return ("TransientTransactionError",)
-    return ("RetryableWriteError",) if "txnNumber" in body.fields else ()
