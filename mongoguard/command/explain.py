@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mongoguard.command.arguments import missing_field, wrong_type
+from mongoguard.command.arguments import wrong_type
 from mongoguard.command.command import Command
 from mongoguard.command.generic import generic_requirement
 from mongoguard.command.requirement import requirement_of
@@ -47,8 +47,6 @@ def explain_requires(find_row: Callable[[str], CommandRow | None]) -> Requires:
 def _inner_command(command: Command) -> Command:
     body = command.body.document(command.name)
     if body is None:
-        if command.name not in command.body:
-            raise missing_field("explain", "explain")
         raise wrong_type("explain", command.body, command.name, "'object'")
     inner = Command(body, command.db)
     if "$db" in body:

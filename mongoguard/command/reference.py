@@ -6,6 +6,8 @@ Requirements are told for a command with nothing but its name, where that is eno
 
 from __future__ import annotations
 
+from typing import assert_never
+
 import bson
 
 from mongoguard.command.catalog import COMMANDS
@@ -90,6 +92,8 @@ def describe(requirement: Requirement) -> str:
             return f"not ({describe(part)})"
         case AnyActionInDatabase():
             return "any privilege in the database"
+        case _:
+            assert_never(requirement)
 
 
 def _grouped(part: Requirement) -> str:

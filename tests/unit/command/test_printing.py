@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from bson import Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 
 from mongoguard.command.command import Command
-from mongoguard.command.printing import MAX_PRINTED, not_authorized, print_command
+from mongoguard.command.printing import MAX_OPENED_BYTES, MAX_PRINTED, not_authorized, print_command
 from mongoguard.wire.document import Document
 from tests.unit.command.commands import command
 
@@ -66,4 +67,90 @@ def test_naming_sessions_of_others_is_refused_in_words_of_its_own(name: str) -> 
     assert (
         not_authorized(command({name: []}, "t")).errmsg
         == "Unauthorized to set user digest in LogicalSessionId"
+    )
+
+
+OID = ObjectId("0123456789abcdef01234567")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1.5, "1.5"),
+        (2.0, "2.0"),
+        (1e100, "1e+100.0"),
+        (5, "5"),
+        (Int64(5), "5"),
+        (True, "true"),
+        (False, "false"),
+        (None, "null"),
+        ("x", '"x"'),
+        ("x" * 159, f'"{"x" * 159}"'),
+        ("x" * 160, f'"{"x" * 150}..."'),
+        (b"\1\xab", "BinData(0, 01AB)"),
+        (b"\1" * 80, "BinData(0, " + "01" * 80 + ")"),
+        (b"\1" * 81, "BinData(0, " + "01" * 70 + "...)"),
+        (Binary(b"\1\2", 2), "BinData(2, 0102)"),
+        (Binary(b"secret", 6), '"###"'),
+        (Binary(bytes(range(16)), 4), 'UUID("00010203-0405-0607-0809-0a0b0c0d0e0f")'),
+        (Binary(b"\1" * 15, 4), "BinData(4, " + "01" * 15 + ")"),
+        (OID, "ObjectId('0123456789abcdef01234567')"),
+        (Regex("^a", "i"), "/^a/i"),
+        (Timestamp(7, 9), "Timestamp(7, 9)"),
+        (Decimal128("1.50"), "1.50"),
+        (Code("f()"), "f()"),
+        (Code("f" * 80), "f" * 70 + "..."),
+        (Code("f()", {"a": 1}), "CodeWScope( f(), { a: 1 })"),
+        (MinKey(), "MinKey"),
+        (MaxKey(), "MaxKey"),
+        ([], "[]"),
+        ({}, "{}"),
+        ([1, "a"], '[ 1, "a" ]'),
+        ({"a": 1, "b": {"c": [2]}}, "{ a: 1, b: { c: [ 2 ] } }"),
+    ],
+)
+def test_each_type_is_printed_as_mongod_prints_it(value: Any, text: str) -> None:
+    assert print_command(command({"nope": value})) == f'{{ nope: {text}, $db: "t" }}'
+
+
+def test_what_is_too_large_or_too_deep_is_not_opened() -> None:
+    large = {"x": "y" * MAX_OPENED_BYTES}
+    assert print_command(command({"nope": large})) == '{ nope: { ... }, $db: "t" }'
+    assert print_command(command({"nope": [large["x"]]})) == '{ nope: [ ... ], $db: "t" }'
+    deep: Any = 1
+    for _ in range(102):
+        deep = {"a": deep}
+    assert "{ a: { ... }" in print_command(command({"nope": deep}))
+
+
+def test_a_text_that_is_cut_says_so() -> None:
+    sent = command({"nope": [{"a": "x" * 100}] * 1000})
+    assert print_command(sent).endswith("...")
+    assert len(print_command(sent)) == MAX_PRINTED + len("{ ...")
+
+
+def test_an_empty_body_is_printed_as_braces() -> None:
+    assert print_command(Command(Document(b"\5\0\0\0\0"), "t")) == "{}"
+
+
+def test_a_damaged_batch_is_printed_and_does_not_hide_the_refusal() -> None:
+    array = b"\x0d\0\0\0\x080\0\0\x080\0\0\0"
+    element = b"\2insert\0\2\0\0\0c\0" + b"\4documents\0" + array
+    data = (len(element) + 5).to_bytes(4, "little") + element + b"\0"
+    assert print_command(Command(Document(data), "t")) == '{ insert: "c", documents: ... }'
+
+
+def test_a_damaged_code_with_scope_is_printed_as_dots() -> None:
+    scope = (100).to_bytes(4, "little") + b"f\0" + b"\5\0\0\0\0"
+    value = (4 + len(scope) + 0).to_bytes(4, "little") + scope
+    element = b"\x0ff\0" + value
+    data = (len(element) + 5).to_bytes(4, "little") + element + b"\0"
+    assert print_command(Command(Document(data), "t")) == "{ f: ... }"
+
+
+def test_other_refusals_print_the_command() -> None:
+    refused = not_authorized(command({"find": "c"}))
+    assert (refused.code, refused.errmsg) == (
+        13,
+        'not authorized on t to execute command { find: "c", $db: "t" }',
     )

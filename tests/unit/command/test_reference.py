@@ -7,7 +7,7 @@ from pathlib import Path
 from mongoguard.command.catalog import COMMANDS
 from mongoguard.command.reference import commands_page, describe
 from mongoguard.command.stages import STAGES
-from mongoguard.model.privilege import NOTHING, AllOf, AnyOf, NotHeld
+from mongoguard.model.privilege import NOTHING, AllOf, AnyActionInDatabase, AnyOf, NotHeld
 from tests.unit.command.commands import cluster, database
 
 
@@ -28,3 +28,4 @@ def test_a_requirement_is_described_in_words() -> None:
         == "`find` on the cluster and (`find` on the database d or not (`insert` on the cluster))"
     )
     assert describe(NOTHING) == "nothing"
+    assert describe(AnyActionInDatabase("t")) == "any privilege in the database"
