@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.benchmarks import compare
+from tests.benchmarks import compare, decisions
 from tests.benchmarks.loadgen import CannotMeasure, LoadGenerator
 from tests.missing import missing
 from tests.servers import Mongod
@@ -45,3 +45,11 @@ def test_a_read_that_is_refused_stops_the_measurement(
     target = f"--target=direct={standalone.uri(user=None)}"
     assert compare.main(["--repeats", "1", "--seconds", "0.1", target]) == 1
     assert "requires authentication" in capsys.readouterr().err
+
+
+def test_the_benchmark_of_decisions_measures_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decisions, "ROUNDS", 1)
+    monkeypatch.setattr(decisions, "CALLS", 10)
+    rows = decisions.measure()
+    assert {row["command"] for row in rows} == set(decisions.COMMANDS)
+    assert all(row["cached_us"] > 0 and row["uncached_us"] > 0 for row in rows)
