@@ -18,7 +18,15 @@ from mongoguard.authz.authorization_session import (
 from mongoguard.authz.builtin_roles import builtin_role
 from mongoguard.model.documents import parse_privileges, parse_resource
 from mongoguard.model.names import RoleName, UserName
-from mongoguard.model.privilege import NOTHING, AllOf, AnyActionInDatabase, AnyOf, NotHeld, Privilege
+from mongoguard.model.privilege import (
+    NOTHING,
+    AllOf,
+    AnyActionInDatabase,
+    AnyOf,
+    NotHeld,
+    Privilege,
+    Requirement,
+)
 from mongoguard.model.resource_pattern import BUCKETS_PREFIX, CLUSTER, ResourcePattern
 from mongoguard.model.user import User
 
@@ -292,3 +300,39 @@ def test_a_privilege_on_the_cluster_lets_see_no_database_not_even_one_without_a_
 def test_a_hopeless_part_still_tells_what_was_held() -> None:
     decision = session(need(C, "find")).authorize(AllOf((need(C, "find"), AnyOf(()))))
     assert decision == Decision(False, granted_by=(Grant(need(C, "find"), (C,)),))
+
+
+def test_a_session_of_nobody_lacks_what_is_asked() -> None:
+    assert AuthorizationSession(None).authorize(need(C, "find")) == Decision(False, (need(C, "find"),))
+
+
+def _weighing(weight: int) -> Privilege:
+    """One part weighs 16, and each character of its names 1."""
+    return need(ResourcePattern.for_exact_namespace("d" * 100, "c" * (weight - 116)), "find")
+
+
+@pytest.mark.parametrize(
+    ("heaviest", "too_heavy"),
+    [
+        (_weighing(MAX_KEPT_WEIGHT), _weighing(MAX_KEPT_WEIGHT + 1)),
+        (NotHeld(_weighing(MAX_KEPT_WEIGHT - 16)), NotHeld(_weighing(MAX_KEPT_WEIGHT - 15))),
+        (
+            AllOf((_weighing(1000), _weighing(MAX_KEPT_WEIGHT - 1016))),
+            AllOf((_weighing(1000), _weighing(MAX_KEPT_WEIGHT - 1015))),
+        ),
+        (
+            AnyOf((_weighing(1000), _weighing(MAX_KEPT_WEIGHT - 1016))),
+            AnyOf((_weighing(1000), _weighing(MAX_KEPT_WEIGHT - 1015))),
+        ),
+        (
+            AnyActionInDatabase("d" * (MAX_KEPT_WEIGHT - 16)),
+            AnyActionInDatabase("d" * (MAX_KEPT_WEIGHT - 15)),
+        ),
+    ],
+)
+def test_a_requirement_is_kept_up_to_its_weight(heaviest: Requirement, too_heavy: Requirement) -> None:
+    alice = session()
+    assert alice.authorize(heaviest) is alice.authorize(heaviest)
+    first = alice.authorize(too_heavy)
+    assert len(alice._decisions) == 1
+    assert alice.authorize(too_heavy) == first

@@ -98,3 +98,11 @@ def test_normal_collections(db: str, collection: str, normal: bool) -> None:
 
 def test_a_match_type_hashes_as_its_number() -> None:
     assert hash(MatchType.CLUSTER) == hash(2)
+
+
+def test_lists_are_kept_for_names_that_a_server_accepts_and_no_longer_ones() -> None:
+    longest = ResourcePattern.for_exact_namespace("d" * 55, "c" * (MAX_NAMESPACE_LENGTH - 55))
+    too_long = ResourcePattern.for_exact_namespace("d" * 56, "c" * (MAX_NAMESPACE_LENGTH - 55))
+    assert search_list(longest) is search_list(longest)
+    assert search_list(too_long) is not search_list(too_long)
+    assert [p.match_type for p in search_list(too_long)] == [p.match_type for p in search_list(longest)]
