@@ -12,6 +12,7 @@ from mongoguard.command.requires_admin import (
     asks_own_ops_only,
 )
 from mongoguard.command.user_management import user_changed
+from mongoguard.errors import CommandError
 from mongoguard.model.names import UserName
 from tests.unit.command.commands import command
 
@@ -23,6 +24,15 @@ from tests.unit.command.commands import command
         ({"currentOp": 1}, False),
         ({"aggregate": 1, "pipeline": [{"$currentOp": {}}]}, True),
         ({"aggregate": 1, "pipeline": [{"$currentOp": {"allUsers": True}}]}, False),
+        ({"currentOp": 1, "$ownOps": False}, False),
+        ({"aggregate": 1, "pipeline": [{"$currentOp": {"allUsers": False}}, {"$match": {}}]}, True),
+        ({"aggregate": 1, "pipeline": [{"$match": {}}, {"$currentOp": {}}]}, False),
+        ({"aggregate": "system.sessions", "pipeline": [{"$listSessions": {}}]}, True),
+        ({"aggregate": "system.sessions", "pipeline": [{"$listSessions": {"allUsers": True}}]}, False),
+        ({"aggregate": "system.sessions", "pipeline": [{"$listSessions": {"users": []}}]}, False),
+        ({"aggregate": 1, "pipeline": [{"$listLocalSessions": {"allUsers": True}}]}, False),
+        ({"aggregate": "c", "pipeline": 5}, False),
+        ({"find": "c"}, False),
         ({"aggregate": 1, "pipeline": [{"$listLocalSessions": {}}]}, True),
         ({"aggregate": 1, "pipeline": [{"$listLocalSessions": {"users": []}}]}, False),
         ({"aggregate": "c", "pipeline": []}, False),
@@ -51,3 +61,24 @@ def test_the_one_user_that_a_command_changes_is_named() -> None:
     assert user_changed(command({"dropUser": "bob"})) == UserName("bob", "t")
     assert user_changed(command({"dropRole": "clerk"})) is None
     assert user_changed(command({"dropAllUsersFromDatabase": 1})) is None
+
+
+@pytest.mark.parametrize(
+    ("asks", "body", "path"),
+    [
+        (
+            asks_authorized_databases,
+            {"listDatabases": 1, "authorizedDatabases": 1},
+            "listDatabases.authorizedDatabases",
+        ),
+        (
+            asks_authorized_collections,
+            {"listCollections": 1, "authorizedCollections": 1, "nameOnly": True},
+            "listCollections.authorizedCollections",
+        ),
+    ],
+)
+def test_a_flag_that_is_no_bool_is_refused(asks: Any, body: dict[str, Any], path: str) -> None:
+    with pytest.raises(CommandError) as caught:
+        asks(command(body, "admin"))
+    assert caught.value.errmsg == f"BSON field '{path}' is the wrong type 'int', expected type 'bool'"
