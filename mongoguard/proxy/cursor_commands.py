@@ -16,7 +16,7 @@ from mongoguard.command.printing import not_authorized
 from mongoguard.effects import Flow
 from mongoguard.errors import CommandError, ErrorCode
 from mongoguard.model.action_type import ActionType
-from mongoguard.model.names import Namespace
+from mongoguard.model.names import Namespace, UserName
 from mongoguard.model.privilege import AnyOf, Privilege
 from mongoguard.model.resource_pattern import CLUSTER, ResourcePattern
 from mongoguard.proxy.cursors import CursorEntry
@@ -44,8 +44,7 @@ def get_more(session: ClientSession, message: OpMsg, command: Command) -> Flow[b
     entry = session.cursors.find(cursor_id)
     if entry is None:
         raise CommandError(ErrorCode.CURSOR_NOT_FOUND, f"cursor id {cursor_id} not found")
-    user = None if session.user is None else session.user.name
-    entry.check_get_more(user, Namespace(command.db, collection), session_id(body))
+    entry.check_get_more(_reader(session, entry), Namespace(command.db, collection), session_id(body))
     if not session.authorization.authorize(entry.requirement).allowed:
         raise CommandError(ErrorCode.UNAUTHORIZED, f"not authorized for getMore with cursor id {cursor_id}")
     reply = (yield from session.relay(message, server=entry.server)).message
@@ -59,6 +58,13 @@ def get_more(session: ClientSession, message: OpMsg, command: Command) -> Flow[b
     if entry.only_authorized:
         return keep_authorized_collections(reply, command.db, session.authorization)
     return reply
+
+
+def _reader(session: ClientSession, entry: CursorEntry) -> UserName | None:
+    """Who reads; without authorization a cursor is everybody's, as in mongod."""
+    if not session.settings.authorization_enabled:
+        return entry.owner
+    return None if session.user is None else session.user.name
 
 
 def kill_cursors(session: ClientSession, message: OpMsg, command: Command) -> Flow[bytes]:

@@ -13,7 +13,7 @@ from typing import Any
 import pymongo
 import pytest
 import yaml
-from bson import Binary
+from bson import Binary, Int64
 
 from tests.rawwire import RawConnection
 from tests.servers import Guard, Mongod, connection_string, init_upstream, password_of
@@ -321,6 +321,18 @@ def test_without_authorization_admin_commands_run_on_admin(without: Guard | Mong
             13,
             "getParameter may only be run against the admin database.",
         )
+
+
+def test_without_authorization_a_cursor_serves_everybody(without: Guard | Mongod) -> None:
+    with RawConnection(without.address) as first, RawConnection(without.address) as second:
+        first.command("shop", {"insert": "many", "documents": [{}, {}, {}, {}]})
+        second.log_in("nobody", password_of("nobody"))
+        for opener, reader in ((first, second), (second, first)):
+            cursor = opener.command("shop", {"find": "many", "batchSize": 1})["cursor"]["id"]
+            more = {"getMore": Int64(cursor), "collection": "many", "batchSize": 1}
+            assert reader.command("shop", more)["ok"] == 1
+            assert reader.command("shop", {**more, "collection": "other"})["code"] == 13
+            assert reader.command("shop", {"killCursors": "many", "cursors": [Int64(cursor)]})["ok"] == 1
 
 
 def test_without_authorization_a_remote_client_does_not_shut_the_upstream_down(disabled: Guard) -> None:

@@ -234,3 +234,14 @@ def test_without_authorization_everybody_may():
     ).reply()
     Play(session).send(get_more()).expect(Relay)
     Play(session).send(kill(ID)).expect(Relay)
+
+
+def test_without_authorization_a_cursor_is_everybodys():
+    cursors = CursorTable()
+    opener = make_session(None, cursors=cursors, settings=SessionSettings(authorization_enabled=False))
+    find = op_msg({"find": "orders", "$db": "shop"})
+    Play(opener).send(find).expect(Relay).answer(reply_of(cursor(ID))).reply()
+    for enabled, read in ((False, True), (True, False)):
+        settings = SessionSettings(authorization_enabled=enabled)
+        play = Play(make_session(user_with(), cursors=cursors, settings=settings)).send(get_more())
+        assert (type(play.effect) is Relay) is read
