@@ -16,7 +16,7 @@ from mongoguard.proxy.deployment import Impersonation
 from mongoguard.proxy.identity import Identity
 from mongoguard.proxy.own_operations import is_own_operation
 from mongoguard.wire.document import Document, encode
-from tests.playbook import Play, Recorder, make_session, user_with
+from tests.playbook import Play, Recorder, decoded, make_session, user_with
 from tests.rawwire import op_msg
 
 ALICE = user_with()
@@ -55,6 +55,30 @@ def test_what_is_no_number_is_nobodys_and_the_upstream_is_not_asked(op: Any):
     own, recorder = asked(Identity(ALICE, Impersonation.USERS), {**KILL, "op": op})
     assert not own
     assert recorder.questions == []
+
+
+@pytest.mark.parametrize(
+    ("op", "code"),
+    [
+        (1.5, 2),
+        (float("nan"), 2),
+        (float("inf"), 2),
+        (1e300, 2),
+        (Int64(2**31), 26823),
+        (Int64(-(2**31) - 1), 26823),
+        (4e9, 26823),
+        (2**31 - 1, 13),
+        (-(2**31), 13),
+    ],
+)
+def test_a_number_that_no_operation_has_is_refused_as_such_to_who_lacks_killop(op: Any, code: int):
+    recorder = Recorder()
+    reply = recorder.run(make_session(ALICE).handle(op_msg({**KILL, "op": op})))
+    assert reply is not None
+    assert decoded(reply)["code"] == code
+    assert recorder.relays == []
+    assert bool(recorder.questions) is (code == 13)
+    Play(make_session(KILLER)).send(op_msg({**KILL, "op": op})).expect(Relay)
 
 
 def test_without_a_number_there_is_nothing_to_ask():
