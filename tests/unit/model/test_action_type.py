@@ -24,3 +24,8 @@ def test_every_action_of_the_built_in_roles_is_in_the_vocabulary() -> None:
 def test_a_member_and_its_string_are_one_element_of_a_set() -> None:
     assert frozenset({ActionType.FIND}) == frozenset({"find"})
     assert frozenset({"find", "top"}) - {ActionType.FIND} == {"top"}
+
+
+def test_a_member_is_named_as_its_action() -> None:
+    for action in ActionType:
+        assert action.name.replace("_", "") == action.value.upper()
