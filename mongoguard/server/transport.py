@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import select
 import socket
+import time
 from contextlib import suppress
 from typing import Protocol
 
@@ -44,6 +45,9 @@ class Transport(Protocol):
 
     async def receive(self) -> bytes:
         """The first chunk of a message: waits before it looks, for there is hardly ever anything yet."""
+
+    def receive_soon(self, within_secs: float) -> bytes | None:
+        """The next chunk if it comes within that time, without giving way to anything else; None if it does not."""
 
     async def receive_into(self, room: memoryview) -> int:
         """More of a message under way, written into `room`; 0 at the end of the stream. Looks before it waits."""
@@ -82,6 +86,16 @@ class SocketTransport:
                 return self._socket.recv(CHUNK_BYTES)
             except BlockingIOError:
                 continue
+
+    def receive_soon(self, within_secs: float) -> bytes | None:
+        """See `Transport`."""
+        deadline = time.perf_counter() + within_secs
+        while True:
+            try:
+                return self._socket.recv(CHUNK_BYTES)
+            except BlockingIOError:
+                if time.perf_counter() > deadline:
+                    return None
 
     async def receive_into(self, room: memoryview) -> int:
         """See `Transport`."""
@@ -144,6 +158,9 @@ class TLSTransport:
         """See `Transport`."""
         return bytes(await self._stream.receive_some(CHUNK_BYTES))
 
+    def receive_soon(self, within_secs: float) -> bytes | None:
+        """Never: what comes on the socket is a record, which may hold no byte of a message."""
+
     async def receive_into(self, room: memoryview) -> int:
         """See `Transport`."""
         chunk = await self._stream.receive_some(len(room))
@@ -168,9 +185,14 @@ class TLSTransport:
         self._stream.transport_stream.socket.close()
 
 
-async def read_message(transport: Transport, reader: MessageReader) -> bytes | None:
-    """The next whole message; None at the end of the stream. Raises as the transport and the reader do."""
-    chunk = await transport.receive()
+async def read_message(transport: Transport, reader: MessageReader, soon_secs: float = 0.0) -> bytes | None:
+    """The next whole message; None at the end of the stream. Raises as the transport and the reader do.
+
+    `soon_secs`: how long to look for it before giving way to other tasks.
+    """
+    chunk = transport.receive_soon(soon_secs) if soon_secs else None
+    if chunk is None:
+        chunk = await transport.receive()
     message = reader.receive(chunk) if chunk else None
     return message if message is not None or not chunk else await read_rest(transport, reader)
 

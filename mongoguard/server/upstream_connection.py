@@ -53,15 +53,15 @@ class UpstreamConnection:
         self._transport = transport
         self._reader = MessageReader(MAX_MESSAGE_BYTES)
 
-    async def exchange(self, message: bytes) -> bytes:
-        """Send a request and receive its reply.
+    async def exchange(self, message: bytes, soon_secs: float = 0.0) -> bytes:
+        """Send a request and receive its reply. `soon_secs`: how long to look for it before giving way.
 
         Raises `UpstreamConnectionLost`; the connection must then be closed, as it must when this is cancelled: the
         reply is still on its way. A reply to another request is treated like a lost connection.
         """
         try:
             await self._transport.send_all(message)
-            reply = await read_message(self._transport, self._reader)
+            reply = await read_message(self._transport, self._reader, soon_secs)
         except BROKEN as error:
             raise UpstreamConnectionLost(f"{self.address}: {type(error).__name__}") from error
         except ProtocolError as error:

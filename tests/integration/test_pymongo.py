@@ -88,7 +88,9 @@ def test_a_reader_reads_and_every_write_is_refused(
     assert shop.list_collection_names() == ["orders"]
 
 
-def test_a_user_of_one_collection_reads_that_collection_only(guard: Guard, shop: Database[dict[str, Any]]) -> None:
+def test_a_user_of_one_collection_reads_that_collection_only(
+    guard: Guard, shop: Database[dict[str, Any]]
+) -> None:
     shop.orders.insert_one({"_id": 1})
     shop.customers.insert_one({"_id": 1})
     with guard.client("orders_only") as client:
@@ -157,7 +159,9 @@ def test_indexes_are_made_listed_and_dropped(
     assert set(shop.orders.index_information()) == {"_id_"}
 
 
-def test_gridfs_stores_and_reads_files(shop: Database[dict[str, Any]], as_reader: Database[dict[str, Any]]) -> None:
+def test_gridfs_stores_and_reads_files(
+    shop: Database[dict[str, Any]], as_reader: Database[dict[str, Any]]
+) -> None:
     content = bytes(range(256)) * 8192
     file_id = gridfs.GridFS(shop).put(content, filename="f")
     assert gridfs.GridFS(as_reader).get(file_id).read() == content
@@ -197,7 +201,9 @@ def test_a_transaction_commits_and_another_aborts(guard_replica_set: Guard) -> N
             with session.start_transaction():
                 orders.insert_one({"_id": 2}, session=session)
                 session.abort_transaction()
-            assert session.with_transaction(lambda s: orders.insert_one({"_id": 3}, session=s).inserted_id) == 3
+            assert (
+                session.with_transaction(lambda s: orders.insert_one({"_id": 3}, session=s).inserted_id) == 3
+            )
         assert [d["_id"] for d in orders.find().sort("_id")] == [0, 1, 3]
 
 
@@ -228,7 +234,9 @@ def test_a_change_stream_tells_of_changes(guard_replica_set: Guard) -> None:
         refused(lambda: client.elsewhere.watch().__enter__())
 
 
-def test_a_user_sees_only_the_databases_it_has_rights_in(guard: Guard, shop: Database[dict[str, Any]]) -> None:
+def test_a_user_sees_only_the_databases_it_has_rights_in(
+    guard: Guard, shop: Database[dict[str, Any]]
+) -> None:
     shop.orders.insert_one({})
     with guard.client() as root:
         root.elsewhere.t.insert_one({})
@@ -244,7 +252,9 @@ def test_a_user_sees_only_the_databases_it_has_rights_in(guard: Guard, shop: Dat
         refused(lambda: client.admin.command("listDatabases", authorizedDatabases=False))
 
 
-def test_a_user_sees_only_the_collections_it_has_rights_on(guard: Guard, shop: Database[dict[str, Any]]) -> None:
+def test_a_user_sees_only_the_collections_it_has_rights_on(
+    guard: Guard, shop: Database[dict[str, Any]]
+) -> None:
     for i in range(150):
         shop.create_collection(f"c{i}")
     shop.orders.insert_one({})

@@ -56,6 +56,29 @@ async def test_a_length_that_no_message_has_is_an_error(pair):
         await read_message(transport, MessageReader(1000))
 
 
+async def test_what_comes_soon_is_taken_without_giving_way(pair):
+    transport, theirs = pair
+    assert transport.receive_soon(0.0) is None
+    theirs.sendall(MESSAGE)
+    assert transport.receive_soon(0.0) == MESSAGE
+    theirs.sendall(MESSAGE)
+    assert await read_message(transport, MessageReader(1000), soon_secs=0.001) == MESSAGE
+    theirs.close()
+    assert await read_message(transport, MessageReader(1000), soon_secs=0.001) is None
+
+
+async def test_what_does_not_come_soon_is_waited_for(pair):
+    transport, theirs = pair
+    async with trio.open_nursery() as nursery:
+
+        async def send_later():
+            await trio.testing.wait_all_tasks_blocked()
+            theirs.sendall(MESSAGE)
+
+        nursery.start_soon(send_later)
+        assert await read_message(transport, MessageReader(1000), soon_secs=1e-9) == MESSAGE
+
+
 async def test_more_than_the_socket_takes_is_sent_whole(pair):
     transport, theirs = pair
     data = bytes(range(256)) * 8192
@@ -146,6 +169,10 @@ async def test_messages_go_over_tls(tls_pair):
         await trio.testing.wait_all_tasks_blocked()
         nursery.start_soon(server.send_all, MESSAGE[20:])
         assert await read_message(transport, reader) == MESSAGE
+
+
+async def test_nothing_is_taken_soon_over_tls(tls_pair):
+    assert tls_pair[0].receive_soon(1.0) is None
 
 
 async def test_session_tickets_are_no_news_over_tls(tls_pair):

@@ -32,11 +32,16 @@ class FakeConnection:
         self.usable = True
         self.closed = 0
         self.served = 0
+        self.soon = []
+        self.takes_secs = 0.0
+        self.clock = Clock()
         self.accepts = {"$impersonatedUsers", "$impersonatedUser"}
         self.asked = []
 
-    async def exchange(self, message):
+    async def exchange(self, message, soon_secs=0.0):
+        self.soon.append(soon_secs)
         await trio.lowlevel.checkpoint()
+        self.clock.now += self.takes_secs
         if self.gate is not None:
             await self.gate.wait()
         if self.error is not None:
@@ -110,6 +115,22 @@ async def test_the_connection_used_last_is_used_first(clock):
         await pool.exchange(b"")
     assert last.served == 6
     assert len(made) == 3
+
+
+async def test_only_a_request_that_is_alone_at_a_quick_server_looks_before_it_sleeps(clock):
+    pool = Pool()
+    first, second = await at_once(pool, 2)
+    assert (first.soon, second.soon) == ([module.SOON_SECS], [0.0])
+    pool = Pool()
+    connection = FakeConnection()
+    pool.next, connection.clock, connection.takes_secs = [connection], clock, 1.0
+    for _ in range(3):
+        await pool.exchange(b"")
+    connection.takes_secs = 0.0
+    for _ in range(100):
+        await pool.exchange(b"")
+    assert connection.soon[:3] == [module.SOON_SECS, 0.0, 0.0]
+    assert connection.soon[-1] == module.SOON_SECS
 
 
 async def test_connections_idle_for_long_are_closed_and_younger_ones_kept(clock):
