@@ -541,3 +541,15 @@ def test_a_command_needs(body: dict[str, Any], db: str, expected: Requirement) -
 )
 def test_another_form_of_a_command_is_refused(body: dict[str, Any], code: int) -> None:
     assert refusal(body)[0] == code
+
+
+@pytest.mark.parametrize("name", ["create", "collMod"])
+def test_a_view_of_sessions_is_asked_for_as_the_one_who_defines_it(name: str) -> None:
+    stage = {"$listSessions": {"users": [{"user": "alice", "db": "shop"}]}}
+    own = required({name: "v", "viewOn": "system.sessions", "pipeline": [stage]}, "config")
+    action = "createCollection" if name == "create" else "collMod"
+    reads = NotHeld(namespace("config", "v", "find"))
+    assert own == AllOf((namespace("config", "v", action), AnyOf((reads, NOTHING))))
+    stage["$listSessions"]["users"].append({"user": "bob", "db": "shop"})
+    both = required({name: "v", "viewOn": "system.sessions", "pipeline": [stage]}, "config")
+    assert both == AllOf((namespace("config", "v", action), AnyOf((reads, cluster("listSessions")))))
