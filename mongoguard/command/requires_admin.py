@@ -11,7 +11,6 @@ from mongoguard.command.arguments import (
     array_of_documents,
     is_absent,
     refuse_unknown_fields,
-    required_array,
     required_string,
     safe_bool,
     strict_bool,
@@ -25,7 +24,7 @@ from mongoguard.errors import CommandError, ErrorCode
 from mongoguard.model.action_type import ActionType as A
 from mongoguard.model.privilege import NOTHING, AnyOf, Privilege, Requirement
 from mongoguard.model.resource_pattern import CLUSTER, ResourcePattern
-from mongoguard.wire.document import ARRAY, DOCUMENT, NULL, Document
+from mongoguard.wire.document import DOCUMENT, NULL, Document
 
 __all__ = [
     "apply_ops",
@@ -163,10 +162,7 @@ def apply_ops(command: Command, _asker: Asker) -> Requirement:
     Refused: operations that name their collection by UUID, commands inside ("c"), transactions: what they would do
     can only be told by running them. An empty batch needs every action everywhere, as mongod has it.
     """
-    body = command.body
-    if body.type_of(command.name) != ARRAY:
-        required_array("applyOps", body, command.name)
-    operations = array_of_documents("applyOps", body, command.name)
+    operations = array_of_documents("applyOps", command.body, command.name)
     if not operations:
         return _EVERYTHING
     return all_of([_APPLY_OPS, *(_operation(op) for op in operations)])

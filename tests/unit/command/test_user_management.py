@@ -58,6 +58,41 @@ def refusal(body: dict[str, Any], db: str = "t") -> tuple[int, str]:
             {"updateUser": "u", "pwd": "x", "customData": {}, "authenticationRestrictions": []},
             database("t", "changePassword", "changeCustomData", "setAuthenticationRestriction"),
         ),
+        (
+            {"updateUser": "u", "pwd": "x", "customData": {}, "roles": [READ_D]},
+            all_of(
+                [
+                    database("t", "changePassword", "changeCustomData"),
+                    any_normal("revokeRole"),
+                    database("d", "grantRole"),
+                ]
+            ),
+        ),
+        (
+            {"updateUser": "u", "authenticationRestrictions": [], "mechanisms": [], "roles": []},
+            all_of(
+                [database("t", "setAuthenticationRestriction", "changePassword"), any_normal("revokeRole")]
+            ),
+        ),
+        (
+            {"createUser": "u", "roles": [READ_D], "authenticationRestrictions": []},
+            all_of([database("t", "createUser", "setAuthenticationRestriction"), database("d", "grantRole")]),
+        ),
+        (
+            {"updateRole": "r", "roles": [READ_D], "privileges": [ON_E], "authenticationRestrictions": []},
+            all_of(
+                [
+                    any_normal("revokeRole"),
+                    database("t", "setAuthenticationRestriction"),
+                    database("d", "grantRole"),
+                    database("e", "grantRole"),
+                ]
+            ),
+        ),
+        (
+            {"grantRolesToUser": "u", "roles": [{"role": "r", "db": "d" * 63}]},
+            database("d" * 63, "grantRole"),
+        ),
         ({"createRole": "r", "privileges": [], "roles": []}, database("t", "createRole")),
         (
             {"createRole": "r", "privileges": [ON_E], "roles": [READ_D], "authenticationRestrictions": []},
