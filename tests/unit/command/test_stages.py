@@ -368,3 +368,38 @@ def test_the_names_of_a_pipelines_stages_are_told_in_order() -> None:
     pipeline = command({"aggregate": 1, "pipeline": [{"$match": {}}, {"$limit": 1}]}).body.array("pipeline")
     assert pipeline is not None
     assert stage_names(pipeline) == ("$match", "$limit")
+
+
+def test_a_facet_reads_what_arrives_and_its_sources_the_collection() -> None:
+    arrives = {"$facet": {"a": [{"$match": {}}], "b": []}}
+    assert needs({"$collStats": {}}, arrives) == namespace("t", "c", "collStats")
+    assert needs({"$facet": {"a": [{"$collStats": {}}]}}) == namespace("t", "c", "find", "collStats")
+
+
+def test_a_change_stream_may_have_every_documented_option() -> None:
+    options: dict[str, Any] = dict.fromkeys(
+        words(
+            "fullDocument fullDocumentBeforeChange resumeAfter startAfter startAtOperationTime "
+            "allChangesForCluster showExpandedEvents"
+        )
+    )
+    assert needs({"$changeStream": options}) == namespace("t", "c", "changeStream", "find")
+
+
+@pytest.mark.parametrize(
+    ("stage", "errmsg"),
+    [
+        ({"$out": {"db": 5, "coll": "o"}}, "wrong type for field (db) int != string"),
+        ({"$out": {"db": "d", "coll": 5}}, "wrong type for field (coll) int != string"),
+        (
+            {"$graphLookup": {"from": {"db": "d", "coll": "o"}}},
+            "$graphLookup with syntax {from: {db:<>, coll:<>},..} is not supported for db: d and coll: o",
+        ),
+        (
+            {"$unionWith": {"pipeline": []}},
+            "$unionWith stage without explicit collection must have a pipeline with $documents as first stage",
+        ),
+    ],
+)
+def test_a_refused_form_is_named_in_the_text(stage: dict[str, Any], errmsg: str) -> None:
+    assert refusal(stage)[1] == errmsg
