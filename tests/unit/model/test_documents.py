@@ -590,3 +590,8 @@ def test_a_prefix_length_may_have_leading_zeros_up_to_sixteen_digits(zeros: int)
     assert str(parsed) == "127.0.0.0/8"
     with pytest.raises(CommandError, match="Invalid length in CIDR string"):
         parse_restriction({"clientSource": ["127.0.0.1/" + "0" * 16 + "8"]})
+
+
+def test_what_follows_a_privilege_that_is_not_understood_still_counts() -> None:
+    docs = [{"resource": {"db": "t", "anyCollection": True}, "actions": ["find"]}, *NEWER]
+    assert parse_privileges(docs, newer_upstream=True) == (Privilege(ON_C, frozenset({"find", "teleport"})),)
