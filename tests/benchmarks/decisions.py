@@ -29,6 +29,9 @@ from mongoguard.model.resource_pattern import ResourcePattern
 from mongoguard.model.user import User
 from mongoguard.wire.document import Document
 
+ASKER = Asker(UserName("app", "admin"))
+"""A session makes one when its user changes, not for each command."""
+
 ROUNDS = 7
 CALLS = 2000
 
@@ -63,9 +66,8 @@ def decide(command: Command, session: AuthorizationSession) -> bool:
     """All that stands between a parsed command and its decision."""
     row = find_row(command.name)
     assert row is not None
-    asker = Asker(UserName("app", "admin"))
-    generic_requirement(command, asker)
-    return session.authorize(requirement_of(row, command, asker)).allowed
+    generic_requirement(command, ASKER)
+    return session.authorize(requirement_of(row, command, ASKER)).allowed
 
 
 def _decide_anew(command: Command, somebody: User) -> bool:
