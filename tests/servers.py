@@ -55,6 +55,9 @@ START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 """After SIGTERM; then SIGKILL. mongod writes a checkpoint first."""
 
+FIRST_PORT, PORTS = 20_000, 12_000
+"""Below Linux's range for outgoing connections (32768 and up), one of which could take a port before its server does."""
+
 _PR_SET_PDEATHSIG = 1
 _prctl = ctypes.CDLL(None).prctl
 
@@ -69,11 +72,13 @@ def password_of(user: str) -> str:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody uses now, from a range that the kernel gives to no client."""
+    for _ in range(100):
+        port = FIRST_PORT + secrets.randbelow(PORTS)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise ServerDidNotStart("no free port was found in 100 tries")
 
 
 def wait_for_port(port: int, seconds: float = 10.0) -> None:
