@@ -16,8 +16,7 @@ from tests.servers import Guard, Mongod
 def orders(guard: Guard) -> Guard:
     """The guard, with the collections orders and customers in shop."""
     with guard.upstream.client() as direct:
-        for name in direct.shop.list_collection_names():
-            direct.shop.drop_collection(name)
+        direct.drop_database("shop")
         direct.shop.orders.insert_many([{"_id": 1, "item": "tea"}, {"_id": 2, "item": "nut"}])
         direct.shop.customers.insert_one({"_id": 1})
         direct.elsewhere.t.replace_one({"_id": 1}, {"_id": 1}, upsert=True)
