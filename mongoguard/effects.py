@@ -11,8 +11,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
-from mongoguard.model.names import UserName
-from mongoguard.model.user import User
+from mongoguard.model.user import User, UserRequest
 from mongoguard.observe.event import AuditEvent
 
 __all__ = [
@@ -54,7 +53,7 @@ class FetchUser(Effect["User | None"]):
     Raises `UpstreamError` into the flow when the directory does not answer and no answer is fresh enough.
     """
 
-    name: UserName
+    request: UserRequest
 
 
 @dataclass(frozen=True, slots=True)

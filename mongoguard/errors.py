@@ -21,6 +21,7 @@ from typing import Any
 __all__ = [
     "CommandError",
     "ConfigError",
+    "DirectoryUnavailable",
     "ErrorCode",
     "GuardError",
     "ProtocolError",
@@ -60,6 +61,7 @@ class ErrorCode(IntEnum):
     API_VERSION_ERROR = 322
     MECHANISM_UNAVAILABLE = 334
     UNSUPPORTED_OP_QUERY_COMMAND = 352
+    REAUTHENTICATION_REQUIRED = 391
     BSON_OBJECT_TOO_LARGE = 10334
 
 
@@ -97,6 +99,7 @@ _CODE_NAMES: Mapping[int, str] = {
     323: "APIStrictError",
     334: "MechanismUnavailable",
     352: "UnsupportedOpQueryCommand",
+    391: "ReauthenticationRequired",
     10334: "BSONObjectTooLarge",
 }
 
@@ -145,6 +148,10 @@ class UpstreamError(GuardError):
 
 class UpstreamUnavailable(UpstreamError):
     """No usable upstream connection could be had; nothing of the command was sent."""
+
+
+class DirectoryUnavailable(UpstreamError):
+    """A directory outside the deployment (LDAP, an identity provider) gave no answer that can be relied on."""
 
 
 class UpstreamConnectionLost(UpstreamError):

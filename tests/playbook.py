@@ -17,6 +17,8 @@ import bson
 from bson import ObjectId
 
 from mongoguard.authn.authentication_session import AuthenticationSession
+from mongoguard.authn.channel import Channel
+from mongoguard.authn.logins import Logins, scram_logins
 from mongoguard.effects import (
     AskUpstream,
     Effect,
@@ -91,7 +93,9 @@ def make_session(
     localhost_exception: bool = False,
 ) -> ClientSession:
     """A client session on which `user` has logged in already."""
-    authentication = AuthenticationSession(["SCRAM-SHA-256"], b"k" * 32, PEER)
+    authentication = AuthenticationSession(
+        Logins(scram_logins(["SCRAM-SHA-256"], b"k" * 32)), PEER, Channel()
+    )
     if user is not None:
         authentication._user = user
     deployment = Deployment(hello, BUILD, present_as, impersonation, ObjectId(b"i" * 12))
@@ -236,8 +240,8 @@ class Recorder:
                 return reply_of(self.reply)
             case AskUpstream():
                 return {"cursor": {"firstBatch": self.found, "id": 0, "ns": ""}, "ok": 1.0}
-            case FetchUser(name):
-                return self.users.get(name)
+            case FetchUser(request):
+                return self.users.get(request.name)
             case RandomBytes(count):
                 return b"r" * count
             case Now():

@@ -10,20 +10,21 @@ Where mongod differs, on purpose: a client is not told whether a user exists (se
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from mongoguard.authn.conversation import AuthenticationFailure, ServerConversation
+from mongoguard.authn.channel import Channel
+from mongoguard.authn.conversation import AuthenticationFailure, Expiry, ServerConversation
 from mongoguard.authn.hello_fields import speculative_attempt, supported_mechs_name
+from mongoguard.authn.logins import LoginAttempt, Logins
 from mongoguard.authn.sasl_requests import Authenticate, Payload, SaslContinue, SaslStart, check_fields
-from mongoguard.authn.scram import SCRAM_MECHANISMS, ScramServerConversation
+from mongoguard.authn.scram import SCRAM_MECHANISMS
 from mongoguard.effects import Emit, FetchUser, Flow, Now, perform
 from mongoguard.errors import CommandError, ErrorCode, UpstreamError
 from mongoguard.model.names import EXTERNAL_DB, UserName
 from mongoguard.model.restriction import Peer, restrictions_met
-from mongoguard.model.user import User
+from mongoguard.model.user import User, UserRequest
 from mongoguard.observe.event import AuditEvent
 from mongoguard.wire.document import Document
 
@@ -31,9 +32,6 @@ __all__ = ["AuthenticationSession"]
 
 CONVERSATION_ID = 1
 """The only one: a connection has at most one conversation, and a new saslStart replaces it."""
-
-MIN_DECOY_KEY_BYTES = 16
-"""A key that can be guessed would tell decoys from users."""
 
 
 @dataclass(slots=True)
@@ -46,26 +44,17 @@ class _Attempt:
 
 
 class AuthenticationSession:
-    """The logins of one client connection.
+    """The logins of one client connection; `logins` is what all connections share, `channel` what this one proves."""
 
-    `mechanisms` are the enabled ones; `fake_salt_key` is a secret of the whole deployment (the same in every worker
-    and after every restart, or decoy salts would change where real ones do not). Raises `ValueError` for a mechanism
-    that has no conversation here, and for a short key.
-    """
+    __slots__ = ("_attempt", "_channel", "_expiry", "_login_time", "_logins", "_peer", "_user")
 
-    __slots__ = ("_attempt", "_decoy_key", "_login_time", "_mechanisms", "_peer", "_user")
-
-    def __init__(self, mechanisms: Sequence[str], fake_salt_key: bytes, peer: Peer) -> None:
+    def __init__(self, logins: Logins, peer: Peer, channel: Channel) -> None:
         """Nobody is logged in."""
-        unknown = [name for name in mechanisms if name not in SCRAM_MECHANISMS]
-        if unknown:
-            raise ValueError(f"unknown authentication mechanism {unknown[0]!r}")
-        if len(fake_salt_key) < MIN_DECOY_KEY_BYTES:
-            raise ValueError(f"the fake salt key needs at least {MIN_DECOY_KEY_BYTES} bytes")
-        self._mechanisms = frozenset(mechanisms)
-        self._decoy_key = fake_salt_key
+        self._logins = logins
         self._peer = peer
+        self._channel = channel
         self._user: User | None = None
+        self._expiry: Expiry | None = None
         self._login_time = 0.0
         self._attempt: _Attempt | None = None
 
@@ -73,6 +62,11 @@ class AuthenticationSession:
     def user(self) -> User | None:
         """Who is logged in."""
         return self._user
+
+    @property
+    def expiry(self) -> Expiry | None:
+        """Until when the proof of who is logged in holds; None when it has no end."""
+        return self._expiry
 
     @property
     def login_under_way(self) -> bool:
@@ -127,11 +121,11 @@ class AuthenticationSession:
         name = supported_mechs_name(hello)
         if name is None:
             return None
-        enabled = [mechanism for mechanism in SCRAM_MECHANISMS if mechanism in self._mechanisms]
+        enabled = [mechanism for mechanism in SCRAM_MECHANISMS if mechanism in self._logins.sasl]
         if name.db == EXTERNAL_DB:
             return []
         try:
-            user = yield from perform(FetchUser(name))
+            user = yield from perform(FetchUser(UserRequest(name)))
         except UpstreamError:
             user = None
         if user is None:
@@ -147,7 +141,7 @@ class AuthenticationSession:
 
     def log_out(self, reason: str) -> Flow[None]:
         """Forget who is logged in, and say so in the audit stream; nothing happens when nobody is."""
-        user, self._user = self._user, None
+        user, self._user, self._expiry = self._user, None, None
         if user is None:
             return
         login_time = datetime.fromtimestamp(self._login_time, UTC)
@@ -186,20 +180,10 @@ class AuthenticationSession:
         return (yield from self._advance(_Attempt(name, mechanism, conversation), request.payload))
 
     def _conversation(self, db: str, request: SaslStart) -> ServerConversation:
-        mechanism = request.mechanism
-        if mechanism not in self._mechanisms:
-            raise _not_enabled(mechanism)
-        if db == EXTERNAL_DB:
-            raise CommandError(
-                ErrorCode.MECHANISM_UNAVAILABLE,
-                f"Unsupported mechanism '{mechanism}' on authentication database '{db}'",
-            )
-        return ScramServerConversation(
-            SCRAM_MECHANISMS[mechanism],
-            db,
-            self._decoy_key,
-            skip_empty_exchange=request.skip_empty_exchange(),
-        )
+        begin = self._logins.sasl.get(request.mechanism)
+        if begin is None:
+            raise _not_enabled(request.mechanism)
+        return begin(LoginAttempt(db, request, self._peer, self._channel))
 
     def _advance(self, attempt: _Attempt, payload: Payload) -> Flow[dict[str, Any]]:
         """One message of the conversation: it goes on, ends in a login, or is over, refused and audited."""
@@ -210,7 +194,7 @@ class AuthenticationSession:
             if step.user is None:
                 self._attempt = attempt
             else:
-                yield from self._log_in(step.user, attempt.mechanism)
+                yield from self._log_in(step.user, attempt.mechanism, step.expiry)
         except (AuthenticationFailure, UpstreamError, CommandError) as error:
             refusal = _refusal(error)
             yield from self._audit_refusal(conversation.name or attempt.name, attempt.mechanism, refusal)
@@ -221,7 +205,7 @@ class AuthenticationSession:
             "payload": payload.answer(step.answer),
         }
 
-    def _log_in(self, user: User, mechanism: str) -> Flow[None]:
+    def _log_in(self, user: User, mechanism: str, expiry: Expiry | None) -> Flow[None]:
         """The credential is proven: one identity per connection, then the restrictions, then the login."""
         if self._user is not None and self._user.name != user.name:
             raise _second_identity(self._user.name, user.name)
@@ -231,13 +215,13 @@ class AuthenticationSession:
         param = {"user": user.name.user, "db": user.name.db, "mechanism": mechanism}
         yield from perform(Emit(AuditEvent("authenticate", self._peer, (user.name,), user.roles, param)))
         # Last: were the event not taken, nobody would be logged in.
-        self._user, self._login_time = user, login_time
+        self._user, self._login_time, self._expiry = user, login_time, expiry
 
     def _authenticate(self, db: str, request: Authenticate) -> Flow[dict[str, Any]]:
         mechanism = request.mechanism
         if not mechanism:
             raise CommandError(ErrorCode.BAD_VALUE, "Auth mechanism not specified")
-        if mechanism in self._mechanisms:
+        if mechanism in self._logins.sasl:
             refusal = CommandError(ErrorCode.BAD_VALUE, f"Unsupported mechanism: {mechanism}")
         else:
             refusal = _not_enabled(mechanism)

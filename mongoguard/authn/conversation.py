@@ -13,11 +13,23 @@ from mongoguard.errors import GuardError
 from mongoguard.model.names import UserName
 from mongoguard.model.user import User
 
-__all__ = ["AuthenticationFailure", "ServerConversation", "Step"]
+__all__ = ["AuthenticationFailure", "Expiry", "ServerConversation", "Step"]
 
 
 class AuthenticationFailure(GuardError):
     """The client did not prove who it is. The text is for the audit stream; the client is told nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """Until when a proof holds (seconds since the epoch).
+
+    Afterwards a client that can bring a newer proof on the same connection is asked to (391, `reauthenticates`); the
+    connection of any other is closed, so that its driver begins anew.
+    """
+
+    at: float
+    reauthenticates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +38,7 @@ class Step:
 
     answer: bytes
     user: User | None = None
+    expiry: Expiry | None = None
 
 
 class ServerConversation(Protocol):

@@ -34,7 +34,7 @@ from mongoguard.authn.scram_messages import (
 )
 from mongoguard.effects import FetchUser, Flow, RandomBytes, perform
 from mongoguard.model.names import UserName
-from mongoguard.model.user import ScramCredentials, User
+from mongoguard.model.user import ScramCredentials, User, UserRequest
 
 __all__ = [
     "SCRAM_MECHANISMS",
@@ -252,7 +252,7 @@ class ScramServerConversation:
         mechanism = self._mechanism
         first = ClientFirst.parse(payload)
         self._name = UserName(first.user, self._db)
-        user = yield from perform(FetchUser(self._name))
+        user = yield from perform(FetchUser(UserRequest(self._name)))
         random = yield from perform(RandomBytes(SERVER_NONCE_BYTES))
         # The decoy is made for everybody: the time of an answer must not tell who exists.
         decoy = decoy_credentials(mechanism, self._name, self._decoy_key)

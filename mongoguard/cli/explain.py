@@ -22,7 +22,7 @@ from mongoguard.config.settings import Settings
 from mongoguard.config.user_file import parse_user_file
 from mongoguard.model.documents import role_from_directory
 from mongoguard.model.names import RoleName, UserName
-from mongoguard.model.user import User
+from mongoguard.model.user import User, UserRequest
 
 __all__ = ["add_parser", "explain_with", "held_by"]
 
@@ -71,7 +71,7 @@ async def held_by(settings: Settings, name: UserName) -> tuple[User, RoleGraph]:
     from mongoguard.server.upstream import open_upstream
 
     async with open_upstream(settings) as upstream:
-        user = _found(await open_directory(settings, upstream).fetch(name), name)
+        user = _found(await open_directory(settings, upstream).fetch(UserRequest(name)), name)
         roles = list(dict.fromkeys((*user.roles, *user.inherited_roles)))
         reply: dict[str, Any] = await upstream.ask("admin", _roles_info(roles))
         if not reply.get("ok"):

@@ -13,7 +13,7 @@ from mongoguard.model.privilege import Privilege
 from mongoguard.model.resource_pattern import ResourcePattern
 from mongoguard.model.restriction import AuthenticationRestriction
 
-__all__ = ["Role", "ScramCredentials", "User"]
+__all__ = ["Role", "ScramCredentials", "User", "UserRequest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,18 @@ class Role:
 
 
 @dataclass(frozen=True, slots=True)
+class UserRequest:
+    """Which user a directory is asked for: mongod's UserRequest.
+
+    `roles`: those that the credential itself carries (a certificate's extension, a token's claim); None when the
+    directory has them. They are as good as the credential, so no directory entry is needed, and none is looked at.
+    """
+
+    name: UserName
+    roles: tuple[RoleName, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class User:
     """A user with everything a login and a decision need.
 
@@ -45,6 +57,7 @@ class User:
     mechanism name to its stored half; empty for `$external` users. `inherited_roles` holds the direct roles too, as
     usersInfo prints it, and names of roles that do not exist. `privileges` is the union over all roles, direct
     and inherited. `restrictions` holds one array for the user and one for each role, inherited ones included.
+    `asserted_roles` are those of the request that gave this user (see `UserRequest`).
     """
 
     name: UserName
@@ -54,3 +67,9 @@ class User:
     inherited_roles: tuple[RoleName, ...] = ()
     privileges: Mapping[ResourcePattern, frozenset[str]] = field(default_factory=dict)
     restrictions: tuple[tuple[AuthenticationRestriction, ...], ...] = ()
+    asserted_roles: tuple[RoleName, ...] | None = None
+
+    @property
+    def request(self) -> UserRequest:
+        """What to ask a directory to get this user as it is now."""
+        return UserRequest(self.name, self.asserted_roles)

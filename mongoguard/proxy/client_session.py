@@ -11,6 +11,7 @@ The theorem (tests/property/test_theorem.py): for no input does `handle` ask for
 from __future__ import annotations
 
 from mongoguard.authn.authentication_session import AuthenticationSession
+from mongoguard.authn.conversation import Expiry
 from mongoguard.authz.authorization_session import AuthorizationSession
 from mongoguard.command.catalog import find_row
 from mongoguard.command.command import Command
@@ -23,7 +24,7 @@ from mongoguard.command.generic import (
 from mongoguard.command.printing import not_authorized
 from mongoguard.command.requirement import requirement_of
 from mongoguard.command.spec import Asker, CommandRow, Handling
-from mongoguard.effects import Emit, FetchUser, Flow, Relay, RelayedReply, perform
+from mongoguard.effects import Emit, FetchUser, Flow, Now, Relay, RelayedReply, perform
 from mongoguard.errors import CommandError, ErrorCode, ProtocolError, UpstreamError, UpstreamUnavailable
 from mongoguard.model.action_type import ActionType
 from mongoguard.model.names import UserName
@@ -177,6 +178,8 @@ class ClientSession:
             raise CommandError(
                 ErrorCode.UNAUTHORIZED, f"{row.name} may only be run against the admin database."
             )
+        if self.authentication.expiry is not None:
+            yield from self._check_expiry(self.authentication.expiry, row)
         if self._stale:
             yield from self._refresh()
         if self._user is not self.user:
@@ -323,6 +326,17 @@ class ClientSession:
     def _rights_of(self, user: User | None) -> AuthorizationSession:
         return AuthorizationSession(user if self.settings.authorization_enabled else _EVERYBODY)
 
+    def _check_expiry(self, expiry: Expiry, row: CommandRow) -> Flow[None]:
+        """A proof that holds no longer: the client brings a newer one, or the connection is closed."""
+        if (yield from perform(Now())) < expiry.at:
+            return
+        if not expiry.reauthenticates:
+            raise ProtocolError("the credential of this login has expired")
+        if row.requires_auth:
+            raise CommandError(
+                ErrorCode.REAUTHENTICATION_REQUIRED, "Reauthentication required: the credential has expired"
+            )
+
     def _refresh(self) -> Flow[None]:
         """Ask the directory again who this user is; it may log the connection out."""
         user = self.user
@@ -332,7 +346,7 @@ class ClientSession:
         if user is None:
             return
         try:
-            fresh = yield from perform(FetchUser(user.name))
+            fresh = yield from perform(FetchUser(user.request))
         except UpstreamError as error:
             self._stale = True
             raise CommandError(

@@ -23,19 +23,20 @@ from pathlib import Path
 import trio
 
 from mongoguard.authn.authentication_session import AuthenticationSession
+from mongoguard.authn.logins import Logins, scram_logins
 from mongoguard.config.settings import Settings
 from mongoguard.errors import ConfigError
-from mongoguard.model.names import UserName
+from mongoguard.model.user import UserRequest
 from mongoguard.proxy.client_session import ClientSession
 from mongoguard.proxy.cursors import CursorTable
 from mongoguard.proxy.localhost_exception import LocalhostException
 from mongoguard.proxy.settings import SessionSettings
 from mongoguard.server.client_connection import ClientConnection
 from mongoguard.server.directory import FileDirectory, UserDirectory, open_directory
-from mongoguard.server.listener import accept_for_ever, close_listeners, open_listeners, peer_of
+from mongoguard.server.incoming import Incoming, IncomingRefused, receive_client
+from mongoguard.server.listener import accept_for_ever, close_listeners, open_listeners
 from mongoguard.server.shell import Shell
 from mongoguard.server.sinks import AuditSink, open_audit_sink
-from mongoguard.server.transport import SocketTransport
 from mongoguard.server.upstream import Upstream, open_upstream
 from mongoguard.wire.compression import available_compressors
 
@@ -71,13 +72,15 @@ class Application:
         self._connection_ended = trio.Event()
         self._cursors = CursorTable()
         self._session_settings = _session_settings(settings)
-        self._decoy_key = _decoy_key(settings)
+        mechanisms = settings.set_parameter.authentication_mechanisms
+        self._logins = Logins(sasl=scram_logins(mechanisms, _decoy_key(settings)))
         self._localhost_exception = LocalhostException(
             enabled=settings.set_parameter.enable_localhost_auth_bypass
             and settings.security.user_directory == "upstream",
             service=upstream.service,
         )
         self._connection_count = 0
+        self._arriving = 0
         self._shell = Shell(
             upstream=upstream,
             directory=directory,
@@ -118,35 +121,40 @@ class Application:
             connection.session.invalidate()
 
     def _take(self, sock: socket.socket, clients: trio.Nursery) -> None:
-        if len(self._connections) >= self._settings.net.max_incoming_connections:
+        if len(self._connections) + self._arriving >= self._settings.net.max_incoming_connections:
             log.warning("net.maxIncomingConnections is reached: a connection is refused")
             sock.close()
             return
-        try:
-            connection = self._connection(sock)
-        except OSError:
-            sock.close()  # the client has gone already
-            return
-        self._connections.add(connection)
-        clients.start_soon(self._serve, connection)
+        self._arriving += 1
+        clients.start_soon(self._serve, sock)
 
-    def _connection(self, sock: socket.socket) -> ClientConnection:
-        peer = peer_of(sock)
+    def _connection(self, incoming: Incoming) -> ClientConnection:
         self._connection_count += 1
         session = ClientSession(
-            peer=peer,
+            peer=incoming.peer,
             connection_id=self._connection_count,
-            authentication=AuthenticationSession(
-                self._settings.set_parameter.authentication_mechanisms, self._decoy_key, peer
-            ),
+            authentication=AuthenticationSession(self._logins, incoming.peer, incoming.channel),
             deployment=self._upstream.deployment,
             cursors=self._cursors,
             settings=self._session_settings,
             localhost_exception=self._localhost_exception,
         )
-        return ClientConnection(SocketTransport(sock), session, self._shell)
+        return ClientConnection(incoming.transport, session, self._shell)
 
-    async def _serve(self, connection: ClientConnection) -> None:
+    async def _serve(self, sock: socket.socket) -> None:
+        try:
+            incoming = await receive_client(sock)
+        except (IncomingRefused, OSError) as error:
+            log.info("a connection is refused: %s", error)
+            sock.close()
+            return
+        except BaseException:
+            sock.close()
+            raise
+        finally:
+            self._arriving -= 1
+        connection = self._connection(incoming)
+        self._connections.add(connection)
         try:
             await connection.serve()
         finally:
@@ -186,12 +194,12 @@ class Application:
         """Ask the directory again for the users of live sessions, in case they were changed elsewhere."""
         while True:
             await trio.sleep(self._settings.security.user_cache_invalidation_interval_secs)
-            names = _names_of(self._connections)
-            current = await self._directory.refresh(names)
+            requests = _requests_of(self._connections)
+            current = await self._directory.refresh(requests)
             for connection in self._connections:
                 user = connection.session.user
                 # Not "changed since the last refresh": a login in between has seen the change, older sessions have not.
-                if user is not None and user.name in names and current.get(user.name) is not user:
+                if user is not None and user.request in requests and current.get(user.request) is not user:
                     connection.session.invalidate()
 
     async def _age_cursors(self) -> None:
@@ -200,8 +208,8 @@ class Application:
             self._cursors.tick()
 
 
-def _names_of(connections: Iterable[ClientConnection]) -> set[UserName]:
-    return {c.session.user.name for c in connections if c.session.user is not None}
+def _requests_of(connections: Iterable[ClientConnection]) -> set[UserRequest]:
+    return {c.session.user.request for c in connections if c.session.user is not None}
 
 
 def _names(listeners: Iterable[socket.socket]) -> str:

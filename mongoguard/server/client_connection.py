@@ -64,6 +64,7 @@ class ClientConnection:
             Now: self._now,
             RandomBytes: self._random_bytes,
             Relay: self._relay,
+            **shell.external,
         }
 
     async def serve(self) -> None:
@@ -204,7 +205,7 @@ class ClientConnection:
         return await self._shell.upstream.ask(effect.db, effect.command)
 
     async def _fetch_user(self, effect: FetchUser) -> Any:
-        return await self._shell.directory.fetch(effect.name)
+        return await self._shell.directory.fetch(effect.request)
 
     async def _emit(self, effect: Emit) -> None:
         await self._shell.audit(effect.event)

@@ -1,7 +1,7 @@
 """User directories: where users and their roles are looked up.
 
-In: user names. Out: `User` values, no older than configured. Must not know clients: whoever asks compares what the
-sessions hold with what `refresh` gives.
+In: requests for users. Out: `User` values, no older than configured. Must not know clients: whoever asks compares what
+the sessions hold with what `refresh` gives.
 
 Changes made through mongoguard hold for the next command of every connection (`invalidate`). Changes made elsewhere
 hold within `userCacheInvalidationIntervalSecs`: users of live sessions are asked for again that often. When the
@@ -16,16 +16,17 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 
 from mongoguard.config.settings import Settings
 from mongoguard.config.user_file import UserFile, parse_user_file
 from mongoguard.errors import CommandError, ConfigError, UpstreamError, UpstreamUnavailable
+from mongoguard.model.asserted_roles import user_with_roles
 from mongoguard.model.documents import user_from_directory
-from mongoguard.model.names import UserName
-from mongoguard.model.user import User
+from mongoguard.model.names import RoleName, UserName
+from mongoguard.model.user import User, UserRequest
 from mongoguard.server.upstream import Upstream
 
 __all__ = ["FileDirectory", "UpstreamDirectory", "UserDirectory", "open_directory"]
@@ -43,13 +44,13 @@ MAX_KEPT_NAME = 1024
 class UserDirectory(Protocol):
     """Where users are looked up."""
 
-    async def fetch(self, name: UserName) -> User | None:
+    async def fetch(self, request: UserRequest) -> User | None:
         """The user, or None. Raises `UpstreamError` when there is no answer that is fresh enough."""
 
     def invalidate(self) -> None:
         """Users have changed: no earlier answer may be given again."""
 
-    async def refresh(self, names: Iterable[UserName]) -> Mapping[UserName, User | None]:
+    async def refresh(self, requests: Iterable[UserRequest]) -> Mapping[UserRequest, User | None]:
         """Ask again for these users; those that can't be asked for any more are left out.
 
         A user that has not changed is the same object that `fetch` gave: a session with another one must ask too.
@@ -70,87 +71,98 @@ class UpstreamDirectory:
         self._upstream = upstream
         self._interval = settings.security.user_cache_invalidation_interval_secs
         self._max_stale = settings.security.user_cache_max_stale_secs
-        self._answers: OrderedDict[UserName, _Answer] = OrderedDict()
-        self._loading: dict[UserName, trio.Event] = {}
+        self._answers: OrderedDict[UserRequest, _Answer] = OrderedDict()
+        self._loading: dict[UserRequest, trio.Event] = {}
         self._generation = 0
 
-    async def fetch(self, name: UserName) -> User | None:
+    async def fetch(self, request: UserRequest) -> User | None:
         """See `UserDirectory`. Known and unknown users take the same path, so that time tells nothing of them."""
         while True:
-            answer = self._answers.get(name)
+            answer = self._answers.get(request)
             if answer is not None and trio.current_time() - answer.time < self._interval:
-                self._answers.move_to_end(name)
+                self._answers.move_to_end(request)
                 return answer.user
-            if name not in self._loading:
-                return await self._load(name)
-            await self._loading[name].wait()  # somebody else asks already; look at what comes of it
+            if request not in self._loading:
+                return await self._load(request)
+            await self._loading[request].wait()  # somebody else asks already; look at what comes of it
 
     def invalidate(self) -> None:
         """See `UserDirectory`."""
         self._generation += 1
         self._answers.clear()
 
-    async def refresh(self, names: Iterable[UserName]) -> Mapping[UserName, User | None]:
+    async def refresh(self, requests: Iterable[UserRequest]) -> Mapping[UserRequest, User | None]:
         """See `UserDirectory`."""
         answers = {}
-        for name in names:
+        for request in requests:
             with suppress(UpstreamError):
-                answers[name] = await self._load(name)
+                answers[request] = await self._load(request)
         return answers
 
-    async def _load(self, name: UserName) -> User | None:
-        done = self._loading[name] = trio.Event()
+    async def _load(self, request: UserRequest) -> User | None:
+        done = self._loading[request] = trio.Event()
         try:
-            return await self._ask_until_current(name)
+            return await self._ask_until_current(request)
         except UpstreamError as error:
-            answer = self._answers.get(name)
+            answer = self._answers.get(request)
             if answer is not None and trio.current_time() - answer.time < self._interval + self._max_stale:
                 log.warning(
-                    "the user directory does not answer (%s): %s is taken from the cache", error, name
+                    "the user directory does not answer (%s): %s is taken from the cache",
+                    error,
+                    request.name,
                 )
                 return answer.user
             raise
         finally:
-            if self._loading.get(name) is done:
-                del self._loading[name]
+            if self._loading.get(request) is done:
+                del self._loading[request]
             done.set()
 
-    async def _ask_until_current(self, name: UserName) -> User | None:
+    async def _ask_until_current(self, request: UserRequest) -> User | None:
         """Ask; again when users were changed while the answer was on its way."""
         while True:
             generation, asked_at = self._generation, trio.current_time()
-            user = await self._ask(name)
+            user = await self._ask(request)
             if generation == self._generation:
-                if user is None and len(name.user) + len(name.db) > MAX_KEPT_NAME:
+                if user is None and len(request.name.user) + len(request.name.db) > MAX_KEPT_NAME:
                     return None
-                before = self._answers.get(name)
+                before = self._answers.get(request)
                 if before is not None and before.user == user:
                     user = before.user  # the same object: nobody must ask again
-                self._answers[name] = _Answer(user, asked_at)
-                self._answers.move_to_end(name)
+                self._answers[request] = _Answer(user, asked_at)
+                self._answers.move_to_end(request)
                 if len(self._answers) > MAX_CACHED_USERS:
                     self._answers.popitem(last=False)
                 return user
 
-    async def _ask(self, name: UserName) -> User | None:
-        reply = await self._upstream.ask(
-            "admin",
-            {
-                "usersInfo": {"user": name.user, "db": name.db},
-                "showCredentials": True,
-                "showPrivileges": True,
-                "showAuthenticationRestrictions": True,
-            },
-        )
-        if not reply.get("ok"):
-            raise UpstreamUnavailable(
-                f"usersInfo failed upstream: ({reply.get('code')}) {reply.get('codeName')}"
-            )
-        users = reply["users"]
+    async def _ask(self, request: UserRequest) -> User | None:
         try:
+            if request.roles is not None:
+                return user_with_roles(request, await self._roles(request.roles))
+            users = await self._users(request.name)
             return user_from_directory(users[0]) if users else None
         except CommandError as error:
-            raise UpstreamUnavailable(f"usersInfo gave a user that is not understood: {error}") from error
+            raise UpstreamUnavailable(
+                f"the deployment gave a user that is not understood: {error}"
+            ) from error
+
+    async def _users(self, name: UserName) -> list[Any]:
+        document = {"user": name.user, "db": name.db}
+        return await self._list("usersInfo", document, "users", showCredentials=True)
+
+    async def _roles(self, names: tuple[RoleName, ...]) -> list[Any]:
+        if not names:  # for an empty list the server would give none as well
+            return []
+        return await self._list("rolesInfo", [{"role": name.role, "db": name.db} for name in names], "roles")
+
+    async def _list(self, command: str, argument: object, field: str, **options: bool) -> list[Any]:
+        shown = {"showPrivileges": True, "showAuthenticationRestrictions": True, **options}
+        reply = await self._upstream.ask("admin", {command: argument, **shown})
+        if not reply.get("ok"):
+            reason = f"({reply.get('code')}) {reply.get('codeName')}"
+            raise UpstreamUnavailable(f"{command} failed upstream: {reason}")
+        found: list[Any] = reply[field]
+        return found
 
 
 class FileDirectory:
@@ -160,21 +172,45 @@ class FileDirectory:
         """Read the file. Raises `ConfigError`."""
         self._path = path
         self._users = _read_user_file(path)
+        self._made: OrderedDict[UserRequest, User] = OrderedDict()
 
-    async def fetch(self, name: UserName) -> User | None:
+    async def fetch(self, request: UserRequest) -> User | None:
         """See `UserDirectory`. Never fails."""
-        return self._users.users.get(name)
+        return self._user(request)
 
     def invalidate(self) -> None:
         """Nothing to forget: users can't be changed through mongoguard."""
 
-    async def refresh(self, names: Iterable[UserName]) -> Mapping[UserName, User | None]:
+    async def refresh(self, requests: Iterable[UserRequest]) -> Mapping[UserRequest, User | None]:
         """See `UserDirectory`. Nothing changes between reloads."""
-        return {name: self._users.users.get(name) for name in names}
+        return {request: self._user(request) for request in requests}
 
     def reload(self) -> None:
         """Read the file again. Raises `ConfigError`, and then nothing has changed."""
         self._users = _read_user_file(self._path)
+        self._made = OrderedDict()
+
+    def _user(self, request: UserRequest) -> User | None:
+        if request.roles is None:
+            return self._users.users.get(request.name)
+        user = self._made[request] = self._made.get(request) or self._with_roles(request, request.roles)
+        self._made.move_to_end(request)
+        if len(self._made) > MAX_CACHED_USERS:
+            self._made.popitem(last=False)
+        return user
+
+    def _with_roles(self, request: UserRequest, asserted: tuple[RoleName, ...]) -> User:
+        graph = self._users.roles
+        existing = tuple(sorted({name for name in asserted if graph.role(name) is not None}))
+        effective = graph.resolve(existing)
+        return User(
+            name=request.name,
+            roles=existing,
+            inherited_roles=effective.roles,
+            privileges=effective.privileges,
+            restrictions=effective.restrictions,
+            asserted_roles=asserted,
+        )
 
 
 def _read_user_file(path: str) -> UserFile:

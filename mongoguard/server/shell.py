@@ -6,11 +6,13 @@ protocol.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import trio
 
+from mongoguard.effects import Effect
 from mongoguard.observe.event import AuditEvent
 from mongoguard.server.directory import UserDirectory
 from mongoguard.server.upstream import Upstream
@@ -22,7 +24,8 @@ __all__ = ["Shell"]
 class Shell:
     """`audit` writes one event and returns when the sink has taken it. `users_changed` is called after every
     user-management command: cached users are forgotten and every session asks again. `threads` are those in which long
-    messages are read and decided: few, so that they cannot crowd out anything else.
+    messages are read and decided: few, so that they cannot crowd out anything else. `external` carries out the effects
+    of mechanisms that ask others than the user directory.
     """
 
     upstream: Upstream
@@ -32,3 +35,4 @@ class Shell:
     threads: trio.CapacityLimiter
     handshake_timeout_secs: float
     message_timeout_secs: float
+    external: Mapping[type[Effect[Any]], Callable[[Any], Awaitable[Any]]] = field(default_factory=dict)

@@ -17,6 +17,8 @@ import pytest
 from pymongo.uri_parser import parse_uri
 
 from mongoguard.authn.authentication_session import AuthenticationSession
+from mongoguard.authn.channel import Channel
+from mongoguard.authn.logins import Logins, scram_logins
 from mongoguard.authn.conversation import AuthenticationFailure
 from mongoguard.authn.scram import SCRAM_MECHANISMS, ScramServerConversation, derive_credentials
 from mongoguard.authn.upstream_login import UpstreamCredential, UpstreamLoginError, upstream_login
@@ -251,7 +253,9 @@ def test_the_session_answers_commands_as_mongod_does(uri, users, sequence):
     for name in USERS:
         stored = {mechanism: _stored(users, name, mechanism) for mechanism in SCRAM_MECHANISMS}
         shell.add(User(UserName(name, DB), credentials=stored))
-    session = AuthenticationSession(tuple(SCRAM_MECHANISMS), b"k" * 16, Peer(None, None))
+    session = AuthenticationSession(
+        Logins(scram_logins(tuple(SCRAM_MECHANISMS), b"k" * 16)), Peer(None, None), Channel()
+    )
     answers = {"saslStart": session.sasl_start, "saslContinue": session.sasl_continue}
     with connect(uri) as wire:
         for fields in sequence:
@@ -305,7 +309,9 @@ def test_hello_is_answered_as_mongod_does(uri, users, fields):
     shell = Shell()
     stored = {mechanism: _stored(users, "plain", mechanism) for mechanism in SCRAM_MECHANISMS}
     shell.add(User(UserName("plain", DB), credentials=stored))
-    session = AuthenticationSession(tuple(SCRAM_MECHANISMS), b"k" * 16, Peer(None, None))
+    session = AuthenticationSession(
+        Logins(scram_logins(tuple(SCRAM_MECHANISMS), b"k" * 16)), Peer(None, None), Channel()
+    )
     hello = Document(bson.encode({"hello": 1, **fields, "$db": "admin"}))
     ours: dict[str, Any] = {}
     try:

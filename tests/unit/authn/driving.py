@@ -47,9 +47,9 @@ class Shell:
                 effect = flow.send(answer) if failure is None else flow.throw(failure)
                 answer = failure = None
                 match effect:
-                    case FetchUser(name):
-                        self.fetched.append(name)
-                        answer = self.users.get(name)
+                    case FetchUser(request):
+                        self.fetched.append(request.name)
+                        answer = self.users.get(request.name)
                         if self.directory_is_away:
                             failure = UpstreamUnavailable("mongod.internal:27017 refused the connection")
                     case RandomBytes(count):

@@ -6,6 +6,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from mongoguard.authn.authentication_session import AuthenticationSession
+from mongoguard.authn.channel import Channel
+from mongoguard.authn.logins import Logins, scram_logins
 from mongoguard.errors import CommandError
 from mongoguard.model.names import RoleName, UserName
 from mongoguard.model.restriction import AuthenticationRestriction, Peer
@@ -24,7 +26,7 @@ class Connection:
         self.shell = Shell()
         for user in users:
             self.shell.add(user)
-        self.session = AuthenticationSession(mechanisms, KEY, peer)
+        self.session = AuthenticationSession(Logins(scram_logins(mechanisms, KEY)), peer, Channel())
 
     def start(self, payload, db="shop", mechanism=SHA256, **fields):
         request = body(saslStart=1, mechanism=mechanism, payload=payload, **fields)
@@ -357,11 +359,11 @@ def test_scram_on_external_is_334_as_its_users_have_no_password():
     assert error.errmsg == "Unsupported mechanism 'SCRAM-SHA-256' on authentication database '$external'"
 
 
-def test_a_session_can_not_be_made_with_an_unknown_mechanism_or_a_short_key():
+def test_scram_can_not_be_offered_by_an_unknown_name_or_with_a_short_key():
     with pytest.raises(ValueError, match="PLAIN"):
-        AuthenticationSession([SHA256, "PLAIN"], KEY, PEER)
+        scram_logins([SHA256, "PLAIN"], KEY)
     with pytest.raises(ValueError, match="16"):
-        AuthenticationSession(MECHANISMS, KEY[:15], PEER)
+        scram_logins(MECHANISMS, KEY[:15])
 
 
 def test_a_payload_that_is_too_long_is_refused_before_anything_is_fetched():

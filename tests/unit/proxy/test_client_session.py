@@ -382,7 +382,7 @@ def stale(user: Any = ALICE) -> ClientSession:
 
 def test_changed_privileges_hold_for_the_next_command():
     asked = Play(stale()).send(op_msg(FIND)).expect(FetchUser)
-    assert asked.effect.name == ALICE.name
+    assert asked.effect.request.name == ALICE.name
     play = asked.answer(user_with({}))
     assert play.emitted().result == 13
     assert play.reply()["code"] == 13

@@ -100,7 +100,7 @@ def test_compressors_are_agreed_on_in_the_clients_order():
 def test_hello_asks_the_directory_for_mechanisms():
     play = Play(make_session()).send(op_msg({"hello": 1, "saslSupportedMechs": "shop.alice", "$db": "admin"}))
     asked = play.expect(Now).answer(NOW).expect(FetchUser)
-    assert asked.effect.name == UserName("alice", "shop")
+    assert asked.effect.request.name == UserName("alice", "shop")
     assert asked.answer(None).reply()["saslSupportedMechs"] == ["SCRAM-SHA-1", "SCRAM-SHA-256"][-1:]
 
 

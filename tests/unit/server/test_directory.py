@@ -8,10 +8,11 @@ from mongoguard.cli.user import user_entry
 from mongoguard.config.settings import parse_settings
 from mongoguard.errors import ConfigError, UpstreamError, UpstreamUnavailable
 from mongoguard.model.names import RoleName, UserName
+from mongoguard.model.user import UserRequest
 from mongoguard.server import directory as module
 from mongoguard.server.directory import FileDirectory, UpstreamDirectory, open_directory
 
-ANN, BOB = UserName("ann", "admin"), UserName("bob", "admin")
+ANN, BOB = UserRequest(UserName("ann", "admin")), UserRequest(UserName("bob", "admin"))
 SETTINGS = parse_settings(
     "{upstream: {uri: 'mongodb://h'},"
     " security: {userCacheInvalidationIntervalSecs: 5, userCacheMaxStaleSecs: 60}}",
@@ -87,15 +88,15 @@ async def test_an_answer_holds_for_the_interval_and_no_longer(directory, upstrea
 
 
 async def test_unknown_users_are_remembered_like_known_ones(directory, upstream, autojump_clock):
-    assert await directory.fetch(UserName("eve", "admin")) is None
-    assert await directory.fetch(UserName("eve", "admin")) is None
+    assert await directory.fetch(UserRequest(UserName("eve", "admin"))) is None
+    assert await directory.fetch(UserRequest(UserName("eve", "admin"))) is None
     assert upstream.asked == ["eve"]
 
 
 async def test_an_unknown_user_with_a_very_long_name_is_not_remembered(directory, upstream, autojump_clock):
     """Anybody may ask for names as long as a message before a login: memory would grow with each of them."""
     for length, kept in ((1000, True), (100_000, False)):
-        name = UserName("x" * length, "admin")
+        name = UserRequest(UserName("x" * length, "admin"))
         before = len(upstream.asked)
         assert await directory.fetch(name) is None
         assert await directory.fetch(name) is None
@@ -245,8 +246,8 @@ async def test_a_user_that_was_taken_away_and_given_back_is_the_new_one(director
 
 async def test_the_cache_forgets_the_least_recently_used_first(directory, upstream, monkeypatch):
     monkeypatch.setattr(module, "MAX_CACHED_USERS", 2)
-    for name in (ANN, BOB, ANN, UserName("eve", "admin"), ANN, BOB):
-        await directory.fetch(name)
+    for request in (ANN, BOB, ANN, UserRequest(UserName("eve", "admin")), ANN, BOB):
+        await directory.fetch(request)
     assert upstream.asked == ["ann", "bob", "eve", "bob"]
 
 
@@ -260,7 +261,7 @@ async def test_the_cache_forgets_the_least_recently_used_first(directory, upstre
 )
 async def test_an_answer_of_a_faked_upstream_that_is_no_user_is_no_answer(directory, upstream, reply):
     upstream.reply = reply
-    with pytest.raises(UpstreamUnavailable, match="usersInfo"):
+    with pytest.raises(UpstreamUnavailable, match="usersInfo|not understood"):
         await directory.fetch(ANN)
 
 
@@ -283,11 +284,11 @@ async def test_a_file_is_read_at_the_start_and_at_a_reload_only(tmp_path):
     assert await files.refresh([ANN, BOB]) == {ANN: ann, BOB: None}
     files.reload()
     assert await files.fetch(ANN) is None
-    assert (await files.fetch(BOB)).name == BOB
+    assert (await files.fetch(BOB)).name == BOB.name
     path.write_text("users: [")
     with pytest.raises(ConfigError):
         files.reload()
-    assert (await files.fetch(BOB)).name == BOB
+    assert (await files.fetch(BOB)).name == BOB.name
 
 
 def test_the_settings_choose_the_directory(tmp_path, upstream):
@@ -299,3 +300,47 @@ def test_the_settings_choose_the_directory(tmp_path, upstream):
         open_directory(settings, upstream)
     write(path, "ann")
     assert isinstance(open_directory(settings, upstream), FileDirectory)
+
+
+# ---- users whose roles came with the credential ------------------------------------------------------------------------
+
+EXTERNAL = UserName("CN=ann", "$external")
+READ, GONE = RoleName("read", "shop"), RoleName("gone", "admin")
+
+
+class FakeRoles(FakeUpstream):
+    """Answers rolesInfo: only `read` exists."""
+
+    async def ask(self, db, command):
+        self.asked.append([role["role"] for role in command["rolesInfo"]])
+        await trio.lowlevel.checkpoint()
+        find = {"resource": {"db": "shop", "collection": ""}, "actions": ["find"]}
+        fields = {"role": "read", "db": "shop", "inheritedRoles": [], "inheritedPrivileges": [find]}
+        return {"ok": 1, "roles": [{**fields, "inheritedAuthenticationRestrictions": []}]}
+
+
+async def test_asserted_roles_need_no_user_and_only_existing_ones_count():
+    upstream = FakeRoles()
+    user = await UpstreamDirectory(SETTINGS, upstream).fetch(UserRequest(EXTERNAL, (READ, GONE)))
+    assert upstream.asked == [["read", "gone"]]
+    assert (user.name, user.roles, user.inherited_roles) == (EXTERNAL, (READ,), (READ,))
+    assert user.request == UserRequest(EXTERNAL, (READ, GONE))
+    assert user.privileges
+
+
+async def test_no_asserted_role_is_a_user_without_privileges_and_nobody_is_asked():
+    upstream = FakeRoles()
+    user = await UpstreamDirectory(SETTINGS, upstream).fetch(UserRequest(EXTERNAL, ()))
+    assert (user.roles, dict(user.privileges), upstream.asked) == ((), {}, [])
+
+
+async def test_a_file_resolves_asserted_roles_too(tmp_path):
+    path = tmp_path / "users.yaml"
+    write(path, "ann")
+    files = FileDirectory(str(path))
+    request = UserRequest(EXTERNAL, (READ, GONE))
+    user = await files.fetch(request)
+    assert (user.name, user.roles) == (EXTERNAL, (READ,))
+    assert user.privileges
+    assert await files.fetch(request) is user
+    assert (await files.fetch(UserRequest(EXTERNAL, ()))).privileges == {}

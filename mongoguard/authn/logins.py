@@ -1,0 +1,76 @@
+"""Logins: the mechanisms that this process serves, and what all its connections share of them.
+
+In: the configuration's mechanisms, each with a function that begins a conversation. Out: one frozen value for every
+`AuthenticationSession`. Must not know sessions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mongoguard.authn.channel import Channel
+from mongoguard.authn.conversation import ServerConversation
+from mongoguard.authn.sasl_requests import SaslStart
+from mongoguard.authn.scram import SCRAM_MECHANISMS, ScramMechanism, ScramServerConversation
+from mongoguard.errors import CommandError, ErrorCode
+from mongoguard.model.names import EXTERNAL_DB
+from mongoguard.model.restriction import Peer
+
+__all__ = ["BeginConversation", "LoginAttempt", "Logins", "scram_logins", "wrong_database"]
+
+MIN_DECOY_KEY_BYTES = 16
+"""A key that can be guessed would tell decoys from users."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoginAttempt:
+    """A saslStart: on which database, what it says, and the connection that it came on."""
+
+    db: str
+    start: SaslStart
+    peer: Peer
+    channel: Channel
+
+
+BeginConversation = Callable[[LoginAttempt], ServerConversation]
+"""Begins a login by one SASL mechanism. Raises `CommandError` where the mechanism is not served (here, or so)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logins:
+    """`sasl`: mechanism name -> how a conversation begins, in the order in which they are offered."""
+
+    sasl: Mapping[str, BeginConversation] = field(default_factory=dict)
+
+
+def scram_logins(mechanisms: Sequence[str], decoy_key: bytes) -> Mapping[str, BeginConversation]:
+    """The SCRAM mechanisms of those names.
+
+    `decoy_key` is a secret of the whole deployment (the same in every worker and after every restart, or decoy salts
+    would change where real ones do not). Raises `ValueError` for other names, and for a short key.
+    """
+    unknown = [name for name in mechanisms if name not in SCRAM_MECHANISMS]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is no SCRAM mechanism")
+    if len(decoy_key) < MIN_DECOY_KEY_BYTES:
+        raise ValueError(f"the key of the decoy salts needs at least {MIN_DECOY_KEY_BYTES} bytes")
+    return {name: _begins_scram(SCRAM_MECHANISMS[name], decoy_key) for name in mechanisms}
+
+
+def _begins_scram(mechanism: ScramMechanism, decoy_key: bytes) -> BeginConversation:
+    def begin(attempt: LoginAttempt) -> ServerConversation:
+        if attempt.db == EXTERNAL_DB:
+            raise wrong_database(mechanism.name, attempt.db)
+        skip = attempt.start.skip_empty_exchange()
+        return ScramServerConversation(mechanism, attempt.db, decoy_key, skip_empty_exchange=skip)
+
+    return begin
+
+
+def wrong_database(mechanism: str, db: str) -> CommandError:
+    """mongod's answer to a mechanism on a database whose users it is not for."""
+    return CommandError(
+        ErrorCode.MECHANISM_UNAVAILABLE,
+        f"Unsupported mechanism '{mechanism}' on authentication database '{db}'",
+    )
