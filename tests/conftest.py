@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.ldap_servers import Slapd
 from tests.node_clients import NodeClients
+from tests.pki import Pki
 from tests.servers import Guard, Mongod, create_test_users
 
 ON_CI = bool(os.environ.get("MONGOGUARD_CI"))
@@ -113,6 +115,32 @@ def guard(request: pytest.FixtureRequest) -> Guard:
     """Each guarded deployment in turn; `guard.upstream` is the mongod behind it."""
     found: Guard = request.getfixturevalue(f"guard_{request.param}")
     return found
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    """Certificates of every kind, by name."""
+    return Pki(tmp_path_factory.mktemp("pki"))
+
+
+def _running_slapd(server: Slapd) -> Iterator[Slapd]:
+    try:
+        server.start().wait()
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def slapd(pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
+    """OpenLDAP with the people and groups of `directory_entries`; memberOf holds direct groups."""
+    yield from _running_slapd(Slapd(tmp_path_factory.mktemp("slapd"), pki))
+
+
+@pytest.fixture(scope="session")
+def slapd_dynlist(pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
+    """As `slapd`; memberOf holds nested groups too, computed by the overlay dynlist."""
+    yield from _running_slapd(Slapd(tmp_path_factory.mktemp("dynlist"), pki, overlay="dynlist"))
 
 
 @pytest.fixture

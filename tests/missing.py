@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,9 +26,10 @@ def missing(what: str, how: str) -> NoReturn:
     pytest.skip(f"{what} is missing: {how}")
 
 
-def require_program(name: str, how: str) -> str:
-    """The path of a program on PATH, or skip."""
-    return shutil.which(name) or missing(name, how)
+def require_program(name: str, how: str, folders: Sequence[str] = ()) -> str:
+    """The path of a program on PATH or in one of `folders` (a user's PATH has no /usr/sbin), or skip."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *folders])
+    return shutil.which(name, path=path) or missing(name, how)
 
 
 def require_node_package(name: str) -> Path:

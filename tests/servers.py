@@ -31,6 +31,7 @@ from tests.missing import require_mongod
 __all__ = [
     "ROOT",
     "TEST_USERS",
+    "ChildServer",
     "Guard",
     "Mongod",
     "ServerDidNotStart",
@@ -95,7 +96,7 @@ def _die_with_parent() -> None:  # pragma: no cover (runs between fork and exec)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-class _Server:
+class ChildServer:
     """A child process that listens on one loopback port, its log, and its end."""
 
     def __init__(self, directory: Path, log_name: str) -> None:
@@ -180,7 +181,7 @@ class _Server:
         raise self._did_not_start(f"did not answer within {START_SECONDS:.0f} s")
 
 
-class Mongod(_Server):
+class Mongod(ChildServer):
     """A mongod with access control on, and the user root (role root, password `password_of("root")`)."""
 
     def __init__(
@@ -323,7 +324,7 @@ def init_upstream(mongod: Mongod) -> str:
     return mongod.upstream_uri
 
 
-class Guard(_Server):
+class Guard(ChildServer):
     """`mongoguard serve` in front of an upstream.
 
     `settings` are merged over the configuration that the test deployment needs (net.port, net.bindIp, upstream.uri).
