@@ -275,7 +275,7 @@ _ON_MONGOS = tuple(
         ("netstat", on_cluster(A.NETSTAT), "6.0"),
         (
             "addShardToZone",
-            admin.on_config_or_cluster(A.ENABLE_SHARDING, ("shards", (A.UPDATE,)), ("tags", (A.FIND,))),
+            admin.on_config_or_cluster(A.ENABLE_SHARDING, ("shards", (A.UPDATE,))),
             "6.0",
         ),
         (
@@ -286,7 +286,7 @@ _ON_MONGOS = tuple(
         (
             "updateZoneKeyRange",
             admin.on_config_or_cluster(
-                A.ENABLE_SHARDING, ("shards", (A.FIND,)), ("tags", (A.FIND, A.INSERT, A.UPDATE, A.REMOVE))
+                A.ENABLE_SHARDING, ("shards", (A.FIND,)), ("tags", (A.FIND, A.UPDATE, A.REMOVE))
             ),
             "6.0",
         ),
@@ -294,17 +294,14 @@ _ON_MONGOS = tuple(
         ("balancerStop", admin.on_config("settings", A.UPDATE), "6.0"),
         ("balancerStatus", admin.on_config("settings", A.FIND), "6.0"),
         ("balancerCollectionStatus", on_namespace_string(A.ENABLE_SHARDING), "6.0"),
-        (
-            "configureCollectionBalancing",
-            on_namespace_string(A.ENABLE_SHARDING, A.SPLIT_CHUNK, A.MOVE_CHUNK),
-            "6.0",
-        ),
+        ("configureCollectionBalancing", ddl.configure_collection_balancing, "6.0"),
         ("clearJumboFlag", on_namespace_string(A.CLEAR_JUMBO_FLAG), "6.0"),
         ("enableSharding", admin.on_database_string(A.ENABLE_SHARDING), "6.0"),
         ("shardCollection", on_namespace_string(A.ENABLE_SHARDING), "6.0"),
         ("refineCollectionShardKey", on_namespace_string(A.REFINE_COLLECTION_SHARD_KEY), "6.0"),
         ("reshardCollection", on_namespace_string(A.RESHARD_COLLECTION), "6.0"),
         ("abortReshardCollection", on_namespace_string(A.RESHARD_COLLECTION), "6.0"),
+        ("cleanupReshardCollection", on_namespace_string(A.RESHARD_COLLECTION), "6.0"),
         ("commitReshardCollection", on_namespace_string(A.RESHARD_COLLECTION), "6.0"),
         ("moveChunk", on_namespace_string(A.MOVE_CHUNK), "6.0"),
         ("moveRange", on_namespace_string(A.MOVE_CHUNK), "6.0"),
@@ -313,8 +310,8 @@ _ON_MONGOS = tuple(
         ("mergeAllChunksOnShard", on_namespace_string(A.SPLIT_CHUNK), "7.0"),
         ("moveCollection", on_namespace_string(A.MOVE_COLLECTION), "8.0"),
         ("abortMoveCollection", on_namespace_string(A.MOVE_COLLECTION), "8.0"),
-        ("unshardCollection", on_namespace_string("unshardCollection"), "8.0"),
-        ("abortUnshardCollection", on_namespace_string("unshardCollection"), "8.0"),
+        ("unshardCollection", on_namespace_string(A.UNSHARD_COLLECTION), "8.0"),
+        ("abortUnshardCollection", on_namespace_string(A.UNSHARD_COLLECTION), "8.0"),
         (
             "transitionFromDedicatedConfigServer",
             on_cluster(A.TRANSITION_FROM_DEDICATED_CONFIG_SERVER),

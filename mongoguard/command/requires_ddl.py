@@ -23,13 +23,14 @@ from mongoguard.errors import CommandError, ErrorCode
 from mongoguard.model.action_type import ActionType as A
 from mongoguard.model.names import Namespace
 from mongoguard.model.privilege import AllOf, AnyActionInDatabase, AnyOf, NotHeld, Privilege, Requirement
-from mongoguard.model.resource_pattern import ResourcePattern, is_normal_collection
+from mongoguard.model.resource_pattern import CLUSTER, ResourcePattern, is_normal_collection
 from mongoguard.wire.document import DECIMAL128, DOUBLE, INT32, INT64, STRING
 
 __all__ = [
     "check_metadata_consistency",
     "clone_as_capped",
     "coll_mod",
+    "configure_collection_balancing",
     "create",
     "filemd5",
     "list_collections",
@@ -53,18 +54,15 @@ def _view_rule(command: Command, asker: Asker, collection: str, view_on: str) ->
 def create(command: Command, asker: Asker) -> Requirement:
     """createCollection or insert; capped: also convertToCapped; a view: createCollection and the view rule."""
     collection = command.collection()
-    capped = safe_bool("create", command.body, "capped")
-    actions = needs(A.CREATE_COLLECTION, A.CONVERT_TO_CAPPED) if capped else needs(A.CREATE_COLLECTION)
-    creates = privilege_on(command.db, collection, actions)
+    also = needs(A.CONVERT_TO_CAPPED) if safe_bool("create", command.body, "capped") else needs()
+    creates = privilege_on(command.db, collection, needs(A.CREATE_COLLECTION) | also)
     view_on = optional_string("create", command.body, "viewOn")
     if view_on is not None:
         if not view_on:
             raise CommandError(ErrorCode.BAD_VALUE, "'viewOn' cannot be empty")
         check_collection(command.db, view_on)
         return all_of([creates, _view_rule(command, asker, collection, view_on)])
-    if capped:
-        return creates
-    return AnyOf((creates, privilege_on(command.db, collection, needs(A.INSERT))))
+    return AnyOf((creates, privilege_on(command.db, collection, needs(A.INSERT) | also)))
 
 
 def coll_mod(command: Command, asker: Asker) -> Requirement:
@@ -192,8 +190,18 @@ def list_collections(command: Command, _asker: Asker) -> Requirement:
 
 
 def check_metadata_consistency(command: Command, _asker: Asker) -> Requirement:
-    """On the whole cluster (admin), a database, or the collection named."""
+    """checkMetadataConsistency on the cluster; on another database than admin, that database or collection will do."""
+    action = needs(A.CHECK_METADATA_CONSISTENCY)
+    everywhere = Privilege(CLUSTER, action)
+    if command.db == "admin":  # the whole cluster is checked, whatever the command names
+        return everywhere
     if command.is_string(command.name):
-        return privilege_on(command.db, command.collection(), needs(A.CHECK_METADATA_CONSISTENCY))
-    where = ANY_NORMAL if command.db == "admin" else ResourcePattern.for_database(command.db)
-    return Privilege(where, needs(A.CHECK_METADATA_CONSISTENCY))
+        return AnyOf((everywhere, privilege_on(command.db, command.collection(), action)))
+    return AnyOf((everywhere, Privilege(ResourcePattern.for_database(command.db), action)))
+
+
+def configure_collection_balancing(command: Command, _asker: Asker) -> Requirement:
+    """splitChunk on the collection named in full; defragmenting it, or naming enableBalancing, also moveChunk."""
+    moves = "enableBalancing" in command.body or safe_bool(command.name, command.body, "defragmentCollection")
+    actions = needs(A.SPLIT_CHUNK, A.MOVE_CHUNK) if moves else needs(A.SPLIT_CHUNK)
+    return privilege_on(*full_namespace(command.target_string()), actions)

@@ -165,6 +165,7 @@ class ActionType(StrEnum):
     # 7.0 and 8.0
     ANALYZE = "analyze"
     ANALYZE_SHARD_KEY = "analyzeShardKey"
+    BYPASS_DEFAULT_MAX_TIME_MS = "bypassDefaultMaxTimeMS"
     CHECK_METADATA_CONSISTENCY = "checkMetadataConsistency"
     CLEANUP_STRUCTURED_ENCRYPTION_DATA = "cleanupStructuredEncryptionData"
     CONFIGURE_QUERY_ANALYZER = "configureQueryAnalyzer"
@@ -173,6 +174,7 @@ class ActionType(StrEnum):
     FSYNC_UNLOCK = "fsyncUnlock"
     GET_CHANGE_STREAM_STATE = "getChangeStreamState"
     ISSUE_DIRECT_SHARD_OPERATIONS = "issueDirectShardOperations"
+    LIST_CLUSTER_CATALOG = "listClusterCatalog"
     LIST_SAMPLED_QUERIES = "listSampledQueries"
     LIST_SEARCH_INDEXES = "listSearchIndexes"
     MOVE_COLLECTION = "moveCollection"
@@ -184,6 +186,7 @@ class ActionType(StrEnum):
     SET_CHANGE_STREAM_STATE = "setChangeStreamState"
     TRANSITION_FROM_DEDICATED_CONFIG_SERVER = "transitionFromDedicatedConfigServer"
     TRANSITION_TO_DEDICATED_CONFIG_SERVER = "transitionToDedicatedConfigServer"
+    UNSHARD_COLLECTION = "unshardCollection"
     UPDATE_SEARCH_INDEX = "updateSearchIndex"
 
 
@@ -191,6 +194,7 @@ ACTIONS_AFTER_6_0: frozenset[ActionType] = frozenset(
     {
         ActionType.ANALYZE,
         ActionType.ANALYZE_SHARD_KEY,
+        ActionType.BYPASS_DEFAULT_MAX_TIME_MS,
         ActionType.CHECK_METADATA_CONSISTENCY,
         ActionType.CLEANUP_STRUCTURED_ENCRYPTION_DATA,
         ActionType.CONFIGURE_QUERY_ANALYZER,
@@ -199,6 +203,7 @@ ACTIONS_AFTER_6_0: frozenset[ActionType] = frozenset(
         ActionType.FSYNC_UNLOCK,
         ActionType.GET_CHANGE_STREAM_STATE,
         ActionType.ISSUE_DIRECT_SHARD_OPERATIONS,
+        ActionType.LIST_CLUSTER_CATALOG,
         ActionType.LIST_SAMPLED_QUERIES,
         ActionType.LIST_SEARCH_INDEXES,
         ActionType.MOVE_COLLECTION,
@@ -210,6 +215,7 @@ ACTIONS_AFTER_6_0: frozenset[ActionType] = frozenset(
         ActionType.SET_CHANGE_STREAM_STATE,
         ActionType.TRANSITION_FROM_DEDICATED_CONFIG_SERVER,
         ActionType.TRANSITION_TO_DEDICATED_CONFIG_SERVER,
+        ActionType.UNSHARD_COLLECTION,
         ActionType.UPDATE_SEARCH_INDEX,
     }
 )
