@@ -1,34 +1,59 @@
 """The differential rig: mongod 6.0.5 directly and through mongoguard decide alike, case by case.
 
 The table is tests/oracle/cases, the subjects are tests/oracle/subjects.py; differences that are meant are rows of
-tests/oracle/accepted.py. `tox -e oracle` tries more cases with each subject, and random ones.
+tests/oracle/accepted.py. Some of it is tried through a mongoguard with a users file, too. `tox -e oracle` tries more
+cases with each subject, all of them on both directories, and random ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
 from mongoguard.command import requires_crud
 from tests.oracle.accepted import ACCEPTED
-from tests.oracle.deployment import both_sides
+from tests.oracle.cases.case import cases
+from tests.oracle.deployment import Sides, all_sides
 from tests.oracle.differences_page import PAGE, with_decisions
-from tests.oracle.plan import ci_plan
+from tests.oracle.plan import Directory, Trial, ci_plan, partly_on_file
 from tests.oracle.run import Answer, Decision, Difference, compare, run
-from tests.oracle.verdict import offline, verdict
+from tests.oracle.subjects import Subject
+from tests.oracle.verdict import offline, stale, verdict
 
 SHARE = 0.12
 """Of the cases, for each built-in role; some subjects try all of them. About 50,000 decisions, in two minutes."""
 AT_LEAST = 10_000
 
+SHARE_ON_FILE = 0.08
+"""Of those, on the file directory. About 5,000 decisions: that both directories decide alike is mostly shown offline."""
+AT_LEAST_ON_FILE = 3_000
+
+ON_C = {"resource": {"db": "t", "collection": "c"}}
+
 
 @pytest.fixture(scope="module")
-def decisions(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Decision]:
-    trials = list(ci_plan(SHARE))
-    with both_sides(tmp_path_factory.mktemp("oracle")) as sides:
-        sides.add_subjects(trial.subject for trial in trials)
-        return list(run(sides, trials))
+def sides(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sides]:
+    with all_sides(tmp_path_factory.mktemp("oracle")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def all_decisions(sides: Sides) -> Sequence[Decision]:
+    trials = partly_on_file(ci_plan(SHARE), SHARE_ON_FILE)
+    sides.add_subjects(trials)
+    return list(run(sides, trials))
+
+
+@pytest.fixture(scope="module")
+def decisions(all_decisions: Sequence[Decision]) -> Sequence[Decision]:
+    return [decision for decision in all_decisions if decision.directory == Directory.UPSTREAM]
+
+
+@pytest.fixture(scope="module")
+def decisions_on_file(all_decisions: Sequence[Decision]) -> Sequence[Decision]:
+    return [decision for decision in all_decisions if decision.directory == Directory.FILE]
 
 
 @pytest.mark.slow
@@ -40,12 +65,42 @@ def test_every_decision_is_mongods_or_differs_for_a_reason(decisions: Sequence[D
 
 
 @pytest.mark.slow
-def test_every_accepted_difference_is_still_one(decisions: Sequence[Decision]) -> None:
-    assert not verdict(decisions).stale
+def test_every_accepted_difference_is_still_one(
+    decisions: Sequence[Decision], decisions_on_file: Sequence[Decision]
+) -> None:
+    assert not stale(verdict(decisions), verdict(decisions_on_file, also=decisions))
 
 
 @pytest.mark.slow
-def test_a_users_file_gives_the_same_decisions(decisions: Sequence[Decision]) -> None:
+def test_every_decision_with_a_users_file_is_mongods_or_differs_for_a_reason(
+    decisions: Sequence[Decision], decisions_on_file: Sequence[Decision]
+) -> None:
+    found = verdict(decisions_on_file, also=decisions)
+    assert not found.unexplained, str(found)
+    assert found.decisions >= AT_LEAST_ON_FILE
+    assert AT_LEAST_ON_FILE / 4 < found.refusals < found.decisions - AT_LEAST_ON_FILE / 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("actions", "difference"),
+    [([], Difference.REFUSES), (["find"], None), (["find", "insert"], Difference.ALLOWS)],
+)
+def test_a_users_file_that_grants_something_else_would_be_found(
+    sides: Sides, actions: list[str], difference: Difference | None
+) -> None:
+    reader = Subject(f"reader beside {actions}", (), ({**ON_C, "actions": ["find"]},))
+    about = cases("t", [{"find": "c", "limit": 1}, {"insert": "c", "documents": [{"_id": 1}]}])
+    trial = Trial(reader, tuple(about), tuple(Directory))
+    sides.add_subjects([trial])
+    other = ({**ON_C, "actions": actions},) if actions else ()
+    sides.file_guard.serve_subjects([replace(reader, privileges=other)])
+    found = {(d.directory, d.difference) for d in run(sides, [trial])}
+    assert found == {(Directory.UPSTREAM, None), (Directory.FILE, None), (Directory.FILE, difference)}
+
+
+@pytest.mark.slow
+def test_a_users_file_gives_the_same_decisions_without_a_server(decisions: Sequence[Decision]) -> None:
     found = verdict(offline(decisions), also=decisions)
     assert not found.unexplained, str(found)
 

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from tests.oracle.plan import Directory
 from tests.oracle.run import RAN, UNAUTHORIZED, Decision, Difference
 
 __all__ = ["ACCEPTED", "LAWS", "Everybody", "Row", "accepted_by", "everybody"]
@@ -53,7 +54,8 @@ class Row:
     """One accepted difference. `what` and `reason` are for docs/differences.md.
 
     `kinds`: how the answers differ. `case`: a pattern that the case's name must contain. `mongod` and `mongoguard`: the
-    codes that each side may answer with (empty: any). `as_`: a pattern of the subject's name.
+    codes that each side may answer with (empty: any). `as_`: a pattern of the subject's name. `directory`: the only user
+    directory with which it differs (None: both).
     """
 
     what: str
@@ -63,11 +65,13 @@ class Row:
     mongod: frozenset[int] = frozenset()
     mongoguard: frozenset[int] = frozenset()
     as_: str = ""
+    directory: Directory | None = None
 
     def accepts(self, decision: Decision) -> bool:
         """Whether the row is about this decision."""
         return (
             decision.difference in self.kinds
+            and self.directory in (None, decision.directory)
             and (not self.mongod or decision.mongod.code in self.mongod)
             and (not self.mongoguard or decision.mongoguard.code in self.mongoguard)
             and re.search(self.case, decision.case.name) is not None
@@ -77,10 +81,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """A difference in the order of checks, about requests that nobody may run: accepted wherever it can be shown."""
+    """A difference about requests that nobody may run, accepted wherever that can be shown: most are in the order of
+    checks. `how` is for docs/differences.md, as `what` and `reason` are.
+    """
 
     what: str
     reason: str
+    how: str = "other errors, or 13 against another error"
 
     def accepts(self, decision: Decision, everybody: Everybody) -> bool:
         """Whether what everybody is answered shows that the difference is harmless."""
@@ -114,7 +121,30 @@ class RefusedForEverybody(Law):
         )
 
 
+class UsersOfAFile(Law):
+    """Users and roles are not the upstream's: what mongod does or refuses about its own, mongoguard does for nobody."""
+
+    def accepts(self, decision: Decision, everybody: Everybody) -> bool:
+        """The command is about users and roles, and refused with 115."""
+        return (
+            decision.directory == Directory.FILE
+            and _ABOUT_USERS.fullmatch(decision.case.command_name) is not None
+            and decision.mongoguard.code == 115
+            and not decision.mongoguard.relayed
+        )
+
+
+_ABOUT_USERS = re.compile(
+    r"(create|update|drop)(User|Role)|dropAll(Users|Roles)FromDatabase"
+    r"|(grant|revoke)(Roles|Privileges)(To|From)(User|Role)|(users|roles)Info"
+)
+
 LAWS: tuple[Law, ...] = (
+    UsersOfAFile(
+        "commands about users and roles with `security.userDirectory: file`",
+        "115: the users of the upstream are other people, and a file is not changed by commands",
+        how="refused with 115",
+    ),
     FailsForEverybody(
         "a malformed request, which mongod does for nobody",
         "mongod parses such arguments before it checks privileges; mongoguard refuses first, or in other words",
@@ -250,6 +280,15 @@ ACCEPTED: tuple[Row, ...] = (
         _kinds(Difference.ALLOWS, Difference.ERROR),
         case="ping: 1",
         as_=r"^\(nobody\)$",
+    ),
+    Row(
+        "`users` of `$listSessions` and `$listLocalSessions` that name oneself, with `security.userDirectory: file`",
+        "a user of the file has another name upstream (`alice@admin (users file)`): the upstream's own `alice@admin` is "
+        "another person, whose sessions need listSessions. Without `users` one's own sessions are listed",
+        _kinds(Difference.REFUSES),
+        case=r"\$list(Local)?Sessions(: \{(allUsers: false, )?users: \[\{user: '\$self', db: 'admin'\}\]| users self)",
+        mongod=_codes(0),
+        directory=Directory.FILE,
     ),
 )
 """Differences that are meant."""

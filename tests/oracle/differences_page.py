@@ -33,7 +33,7 @@ def _section() -> str:
 
 def _how(row: Row | Law) -> str:
     if isinstance(row, Law):
-        return "other errors, or 13 against another error"
+        return row.how
     return "; ".join(sorted(str(kind) for kind in row.kinds))
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
 from mongoguard.model.privilege import AllOf, AnyActionInDatabase, AnyOf, NotHeld, Privilege, Requirement
 from tests.oracle.cases import CASES, Case
@@ -25,7 +26,7 @@ from tests.oracle.subjects import (
     single_privilege_subject,
 )
 
-__all__ = ["Trial", "ci_plan", "trial_of"]
+__all__ = ["Directory", "Trial", "ci_plan", "partly_on_file", "through_both", "trial_of"]
 
 _SEED = 6_0_5
 _MOST_CASES = 40
@@ -45,12 +46,20 @@ _STRAY_CASES = 4
 """Cases that a single privilege has nothing to do with, tried with it all the same."""
 
 
+class Directory(StrEnum):
+    """Where a mongoguard has its users and roles from: `security.userDirectory`."""
+
+    UPSTREAM = "upstream"
+    FILE = "file"
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One subject and the cases tried in its name, in this order."""
+    """One subject and the cases tried in its name, in this order, through a mongoguard of each of the directories."""
 
     subject: Subject
     cases: tuple[Case, ...]
+    directories: tuple[Directory, ...] = (Directory.UPSTREAM,)
 
 
 def trial_of(subject: Subject, cases: Sequence[Case]) -> Trial:
@@ -74,6 +83,29 @@ def ci_plan(share: float = 1.0) -> Iterator[Trial]:
         yield trial_of(subject, [case for case in CASES if whole or chosen.random() < share])
     yield from (trial_of(subject, cases) for subject, cases in _single_privileges(chosen))
     yield from (trial_of(subject, cases) for subject, cases in _minimal_sets())
+
+
+def through_both(trials: Iterable[Trial]) -> Iterator[Trial]:
+    """The same trials on both directories."""
+    return (replace(trial, directories=tuple(Directory)) for trial in trials)
+
+
+def partly_on_file(trials: Iterable[Trial], share: float) -> list[Trial]:
+    """The same trials, that part of their cases on the file directory, too.
+
+    These come first: all servers have run the same commands, then, and give the same errors. Subjects with few cases
+    would lose most of what they are about: those are tried whole on both directories, or on one.
+    """
+    chosen = random.Random(_SEED)
+    on_both, on_one = [], []
+    for trial in trials:
+        if len(trial.cases) > _MOST_CASES + _STRAY_CASES:
+            both = [case for case in trial.cases if chosen.random() < share]
+        else:
+            both = [*trial.cases] if chosen.random() < share else []
+        on_both.append(Trial(trial.subject, tuple(both), tuple(Directory)))
+        on_one.append(replace(trial, cases=tuple(case for case in trial.cases if case not in both)))
+    return [trial for trial in (*on_both, *on_one) if trial.cases]
 
 
 def _single_privileges(chosen: random.Random) -> Iterator[tuple[Subject, list[Case]]]:

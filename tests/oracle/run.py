@@ -1,12 +1,14 @@
-"""Running a plan: each trial on both sides over one connection each, every pair of replies compared.
+"""Running a plan: each trial on mongod and through mongoguard over one connection each, every pair of replies compared.
 
-In: `Sides`, `Trial`s. Out: `Decision`s, one for each case of each subject, with the kind of difference, if any.
+In: `Sides`, `Trial`s. Out: `Decision`s, one for each case of each subject on each directory, with the kind of
+difference, if any.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -15,7 +17,7 @@ import bson
 
 from tests.oracle.cases.case import Case, Result
 from tests.oracle.deployment import Sides
-from tests.oracle.plan import Trial
+from tests.oracle.plan import Directory, Trial
 from tests.oracle.subjects import Subject
 from tests.oracle.wire import Connection
 from tests.rawwire import ConnectionEnded, op_msg, sequence_section
@@ -66,12 +68,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One case tried by one subject on both sides."""
+    """One case tried by one subject on mongod and through a mongoguard with this directory."""
 
     subject: Subject
     case: Case
     mongod: Answer
     mongoguard: Answer
+    directory: Directory = Directory.UPSTREAM
 
     @property
     def difference(self) -> Difference | None:
@@ -95,28 +98,33 @@ def compare(mongod: Answer, mongoguard: Answer) -> Difference | None:
 
 
 def run(sides: Sides, trials: Iterable[Trial]) -> Iterator[Decision]:
-    """Carry the trials out. Their subjects must have been added to both sides."""
+    """Carry the trials out. Their subjects must have been added to all sides."""
     shared: dict[str, bytes] = {}
     for trial in trials:
-        with Connection(sides.addresses[0]) as mongod, Connection(sides.addresses[1]) as mongoguard:
-            connections = (mongod, mongoguard)
+        guards = [sides.guards[directory] for directory in trial.directories]
+        with ExitStack() as ends:
+            connections = [
+                ends.enter_context(Connection(server.address)) for server in (sides.direct, *guards)
+            ]
             if trial.subject.logged_in:
                 for connection in connections:
                     connection.log_in(trial.subject.name)
             yield from _try(connections, trial, shared)
 
 
-def _try(
-    connections: tuple[Connection, Connection], trial: Trial, shared: dict[str, bytes]
-) -> Iterator[Decision]:
+def _try(connections: Sequence[Connection], trial: Trial, shared: dict[str, bytes]) -> Iterator[Decision]:
+    """`connections`: mongod's, and one for each of the trial's directories."""
     for start in range(0, len(trial.cases), _PIPELINED):
         batch = trial.cases[start : start + _PIPELINED]
         messages = [_message(case, trial.subject, shared) for case in batch]
         for connection in connections:
             connection.send(messages)
         for case in batch:
-            replies = [_receive(connection, case, trial.subject) for connection in connections]
-            yield Decision(trial.subject, case, _answer(case, replies[0]), _answer(case, replies[1]))
+            mongod, *mongoguards = [
+                _answer(case, _receive(connection, case, trial.subject)) for connection in connections
+            ]
+            for directory, mongoguard in zip(trial.directories, mongoguards, strict=True):
+                yield Decision(trial.subject, case, mongod, mongoguard, directory)
 
 
 def _receive(connection: Connection, case: Case, subject: Subject) -> Mapping[str, Any]:

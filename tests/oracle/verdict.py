@@ -15,28 +15,28 @@ from tests.oracle.offline import users_from_file, verdict_code
 from tests.oracle.report import difference_table
 from tests.oracle.run import Decision, offline_decision
 
-__all__ = ["Verdict", "offline", "verdict"]
+__all__ = ["Verdict", "offline", "stale", "verdict"]
 
 
 @dataclass(slots=True)
 class Verdict:
-    """`unexplained` must be empty; `stale` are accepted rows that this run gave no reason for."""
+    """`unexplained` must be empty."""
 
     decisions: int = 0
     refusals: int = 0
     unexplained: list[Decision] = field(default_factory=list)
     explained: Counter[Row | Law] = field(default_factory=Counter)
 
-    @property
-    def stale(self) -> list[str]:
-        """Accepted rows that accepted nothing."""
-        return [row.what for row in ACCEPTED if not self.explained[row]]
-
     def __str__(self) -> str:
         lines = [f"{self.decisions} decisions, {self.refusals} of them refusals (13) by mongod"]
         lines += [f"{count:7} differ as meant: {row.what}" for row, count in self.explained.most_common()]
         lines.append(f"{len(self.unexplained):7} differ without explanation")
         return "\n".join([*lines, difference_table(self.unexplained)])
+
+
+def stale(*verdicts: Verdict) -> list[str]:
+    """Accepted rows that accepted nothing in any of these runs."""
+    return [row.what for row in ACCEPTED if not any(found.explained[row] for found in verdicts)]
 
 
 def verdict(decisions: Iterable[Decision], *, also: Iterable[Decision] = ()) -> Verdict:
