@@ -26,6 +26,7 @@ from mongoguard.wire.document import (
 
 __all__ = [
     "MISSING_FIELD",
+    "NOT_AN_OBJECT",
     "UNKNOWN_FIELD",
     "array_of_documents",
     "is_absent",
@@ -40,6 +41,7 @@ __all__ = [
     "wrong_type",
 ]
 
+NOT_AN_OBJECT = 10065
 MISSING_FIELD = 40414
 UNKNOWN_FIELD = 40415
 
@@ -133,10 +135,12 @@ def optional_string(path: str, body: Document, field: str) -> str | None:
 
 
 def required_array(path: str, body: Document, field: str) -> Document:
-    """A field that must be there and be an array."""
+    """A field that must be there and be an array. mongod has a text of its own for a null."""
     element = body.fields.get(field)
     if element is None:
         raise missing_field(path, field)
+    if element[0] == NULL:
+        raise CommandError(NOT_AN_OBJECT, f"invalid parameter: expected an object ({field})")
     if element[0] != ARRAY:
         raise wrong_type(path, body, field, "'array'")
     array = body.array(field)
@@ -144,12 +148,17 @@ def required_array(path: str, body: Document, field: str) -> Document:
     return array
 
 
-def array_of_documents(path: str, body: Document, field: str) -> list[Document]:
-    """A required array whose elements must all be objects."""
+def array_of_documents(path: str, body: Document, field: str, elements: str = "") -> list[Document]:
+    """A required array whose elements must all be objects; nulls among them are passed over, as mongod's parsers do.
+
+    `elements`: what mongod's texts call the elements, where that is not `path.field`.
+    """
     array = required_array(path, body, field)
     views: list[Document] = []
     for key, element in array.fields.items():
+        if element[0] == NULL:
+            continue
         if element[0] != DOCUMENT:
-            raise wrong_type(f"{path}.{field}", array, key, "'object'")
+            raise wrong_type(elements or f"{path}.{field}", array, key, "'object'")
         views.append(Document(array.data, element[2], element[3], array.depth + 1))
     return views

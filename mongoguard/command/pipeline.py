@@ -30,7 +30,8 @@ __all__ = [
 MAX_DEPTH = 20
 """Sub-pipelines inside each other; mongod's own limit for joins and views."""
 MAX_STAGES = 10_000
-"""Stages in one command, sub-pipelines included. mongod allows 1000 in a pipeline; the walk must end quickly."""
+"""Stages in one command, sub-pipelines included: the walk must end quickly. The limit of one pipeline (1000, or
+`internalPipelineLengthLimit`) is the server's to keep: mongod counts when it runs a pipeline, after the privileges."""
 
 _BYPASS = frozenset({ActionType.BYPASS_DOCUMENT_VALIDATION})
 
@@ -96,7 +97,8 @@ class Walk:
         self._budget -= len(pipeline.fields)
         if self._budget < 0:
             raise CommandError(
-                ErrorCode.FAILED_TO_PARSE, f"Pipeline length must be no longer than {MAX_STAGES} stages."
+                ErrorCode.FAILED_TO_PARSE,
+                f"The pipelines of a command must be no longer than {MAX_STAGES} stages together",
             )
         return [_stage(pipeline, key) for key in pipeline.fields]
 

@@ -14,7 +14,7 @@ from mongoguard.command.command import Command
 from mongoguard.errors import CommandError, ErrorCode
 from mongoguard.wire.document import ARRAY, DOCUMENT, Document, Element
 
-__all__ = ["MAX_PRINTED", "not_authorized", "print_command"]
+__all__ = ["MAX_PRINTED", "not_authorized", "print_command", "print_element"]
 
 MAX_PRINTED = 65_536
 """Characters of a printed command; the rest is cut. mongod prints all of it, which an error reply of ours must not."""
@@ -67,6 +67,14 @@ def print_command(command: Command) -> str:
         else:
             printer.value(element, 1)
     return printer.text()
+
+
+def print_element(body: Document, name: str) -> str:
+    """One field as mongod prints it: `op: 1.5`."""
+    printer = _Printer(body.data)
+    printer.separate(name)
+    printer.value(body.fields[name], 1)
+    return printer.fragment()
 
 
 def _count(command: Command, name: str) -> int:

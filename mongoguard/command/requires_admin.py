@@ -163,6 +163,8 @@ def apply_ops(command: Command, _asker: Asker) -> Requirement:
     can only be told by running them. An empty batch needs every action everywhere, as mongod has it.
     """
     operations = array_of_documents("applyOps", command.body, command.name)
+    if len(operations) != len(command.body.array(command.name) or ()):
+        raise CommandError(ErrorCode.TYPE_MISMATCH, "applyOps takes no nulls")  # unlike most arrays
     if not operations:
         return _EVERYTHING
     return all_of([_APPLY_OPS, *(_operation(op) for op in operations)])

@@ -26,7 +26,7 @@ from mongoguard.command.spec import Asker
 from mongoguard.errors import CommandError, ErrorCode
 from mongoguard.model.action_type import ActionType as A
 from mongoguard.model.privilege import NOTHING, Privilege, Requirement
-from mongoguard.wire.document import BOOL, DOCUMENT, INT32, INT64, STRING, Document
+from mongoguard.wire.document import BOOL, DOCUMENT, INT32, INT64, NULL, STRING, Document
 
 __all__ = [
     "aggregate",
@@ -127,12 +127,19 @@ def count(command: Command, _asker: Asker) -> Requirement:
 def _check_batch(command: Command, field: str) -> None:
     """Refuse an empty or too long batch of statements, as mongod does before it checks privileges."""
     spans = command.sequences.get(field)
-    size = len(required_array(command.name, command.body, field) if spans is None else spans)
+    size = _batch_size(required_array(command.name, command.body, field)) if spans is None else len(spans)
     if not 0 < size <= MAX_BATCH:
         raise CommandError(
             ErrorCode.INVALID_LENGTH,
             f"Write batch sizes must be between 1 and {MAX_BATCH}. Got {size} operations.",
         )
+
+
+def _batch_size(array: Document) -> int:
+    """How many statements, or 0 when all of them are null: mongod passes over nulls. Those between others count here:
+    that matters only at the limit.
+    """
+    return len(array) if any(element[0] != NULL for element in array.fields.values()) else 0
 
 
 def _statements(command: Command, field: str) -> list[Document]:
@@ -306,7 +313,7 @@ def kill_cursors(command: Command, _asker: Asker) -> Requirement:
     command.target_string()
     cursors = required_array("killCursors", command.body, "cursors")
     for key, element in cursors.fields.items():
-        if element[0] != INT64:
+        if element[0] not in (INT64, NULL):
             raise wrong_type("killCursors.cursors", cursors, key, "'long'")
     return NOTHING
 
@@ -339,6 +346,7 @@ def bulk_write(command: Command, _asker: Asker) -> Requirement:
     """The union over all operations; bypassing validation needs its action on every namespace listed, used or not."""
     for field in ("ops", "nsInfo"):
         _check_batch(command, field)
+        _refuse_nulls(command, field)
     entries = _statements(command, "nsInfo")
     needed = [_bulk_namespace(entry) for entry in entries]
     actions: list[frozenset[str]] = [frozenset()] * len(entries)
@@ -353,6 +361,17 @@ def bulk_write(command: Command, _asker: Asker) -> Requirement:
             parts.append(privilege_on(db, collection, wanted))
         parts.extend(state)
     return all_of(parts)
+
+
+def _refuse_nulls(command: Command, field: str) -> None:
+    """Which namespace an index means depends on whether nulls count, which was not measured on the servers that have
+    this command.
+    """
+    array = command.body.array(field)
+    if array is not None and any(element[0] == NULL for element in array.fields.values()):
+        raise CommandError(
+            ErrorCode.TYPE_MISMATCH, f"BSON field 'bulkWrite.{field}' holds a null, expected objects"
+        )
 
 
 def _bulk_namespace(entry: Document) -> tuple[str, str, list[Requirement]]:

@@ -7,6 +7,7 @@ in beyond the `Asker`. Source: the driver sessions specification; rules measured
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -143,12 +144,17 @@ def sessions_named(command: Command) -> tuple[SessionId, ...]:
 
     Those without a `uid` are the caller's own: under a shared service identity the relay must write it in.
     """
-    path = f"{_STRUCTS.get(command.name, command.name)}.{command.name}"
-    views = array_of_documents(_STRUCTS.get(command.name, command.name), command.body, command.name)
-    return tuple(parse_session_id(path, view) for view in views)
+    struct, elements = _TEXTS[command.name]
+    views = array_of_documents(struct, command.body, command.name, elements)
+    return tuple(parse_session_id(elements, view) for view in views)
 
 
-_STRUCTS = {"killSessions": "KillSessionsCmd"}
+_TEXTS = {
+    "endSessions": ("endSessions", "endSessions.endSessionsFromClient"),
+    "killSessions": ("KillSessionsCmd", "KillSessionsCmd.killSessions"),
+    "refreshSessions": ("refreshSessions", "refreshSessions.refreshSessionsFromClient"),
+}
+"""What mongod's texts call the array, and its elements."""
 
 
 def requires_own_sessions(foreign: Requirement) -> Requires:
@@ -162,7 +168,17 @@ def requires_own_sessions(foreign: Requirement) -> Requires:
 
 
 def requires_session_pattern(command: Command, _asker: Asker) -> Requirement:
-    """killAllSessionsByPattern: killAnySession; a pattern with users or roles acts as them, and needs impersonate."""
-    views = array_of_documents("KillAllSessionsByPatternCmd", command.body, command.name)
-    acts_as_others = any("users" in view or "roles" in view for view in views)
+    """killAllSessionsByPattern: killAnySession; a pattern with users or roles acts as them, and needs impersonate.
+
+    mongod checks killAnySession before it parses: what is no pattern is for the server to refuse.
+    """
+    acts_as_others = any("users" in pattern or "roles" in pattern for pattern in _patterns(command.body))
     return all_of([KILL_ANY_SESSION, *([IMPERSONATE] if acts_as_others else [])])
+
+
+def _patterns(body: Document) -> Iterator[Document]:
+    array = body.array("killAllSessionsByPattern")
+    for key in () if array is None else array:
+        pattern = None if array is None else array.document(key)
+        if pattern is not None:
+            yield pattern

@@ -9,18 +9,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mongoguard.command.arguments import (
+    array_of_documents,
     is_absent,
     missing_field,
+    optional_string,
     refuse_unknown_fields,
+    strict_bool,
     unknown_field,
-    wrong_type,
 )
 from mongoguard.command.requires import ANY_NORMAL, INTERNAL, needs
 from mongoguard.errors import CommandError, ErrorCode
 from mongoguard.model.action_type import ActionType as A
 from mongoguard.model.privilege import Privilege
 from mongoguard.model.resource_pattern import CLUSTER, MatchType, ResourcePattern
-from mongoguard.wire.document import BOOL, DOCUMENT, Document
+from mongoguard.wire.document import BOOL, Document
 
 if TYPE_CHECKING:
     from mongoguard.command.pipeline import Walk
@@ -31,6 +33,7 @@ __all__ = [
     "change_stream",
     "current_op",
     "documents",
+    "list_cached_users",
     "list_sessions",
     "query_stats",
     "stage_object",
@@ -57,6 +60,7 @@ _CURRENT_OP_FIELDS = frozenset(
     }
 )
 _LIST_SESSIONS_FIELDS = frozenset({"allUsers", "users"})
+_USER_FIELDS = frozenset({"user", "db"})
 _CHANGE_STREAM_FIELDS = frozenset(
     {
         "fullDocument",
@@ -153,12 +157,14 @@ def list_sessions(walk: Walk, name: str, stage: Document, collection: str, _dept
             f"{name} options must be specified in an object, but found: {stage.type_name(name)}",
         )
     refuse_unknown_fields(name, spec, _LIST_SESSIONS_FIELDS)
+    all_users = strict_bool(name, spec, "allUsers")
+    users = _users(name, spec) if "users" in spec else []
+    if all_users and users:
+        raise CommandError(
+            12, f"{name} may not specify {{allUsers:true}} and {{users:[...]}} at the same time"
+        )
     _check_session_source(walk, name, collection)
-    all_users = spec.boolean("allUsers")
-    if all_users is None and not is_absent(spec, "allUsers"):
-        raise wrong_type(name, spec, "allUsers", "'bool'")
-    others = [] if is_absent(spec, "users") else [u for u in _users(name, spec) if u != walk.asker.user]
-    if all_users or others:
+    if any(user != walk.asker.user for user in users) or all_users:
         walk.need(_LIST_SESSIONS.resource, _LIST_SESSIONS.actions)
 
 
@@ -175,20 +181,13 @@ def _check_session_source(walk: Walk, name: str, collection: str) -> None:
 
 
 def _users(name: str, spec: Document) -> list[tuple[str, str]]:
-    array = spec.array("users")
-    if array is None:
-        raise wrong_type(name, spec, "users", "'array'")
     users: list[tuple[str, str]] = []
-    for key, element in array.fields.items():
-        view = array.document(key) if element[0] == DOCUMENT else None
-        if view is None:
-            raise wrong_type(f"{name}.users", array, key, "'object'")
-        for field in view.fields:
-            if field not in ("user", "db"):
-                raise unknown_field(f"{name}.users", field)
-        user, db = view.string("user"), view.string("db")
+    path = f"{name}.users"
+    for view in array_of_documents(name, spec, "users"):
+        refuse_unknown_fields(path, view, _USER_FIELDS)
+        user, db = optional_string(path, view, "user"), optional_string(path, view, "db")
         if user is None or db is None:
-            raise missing_field(f"{name}.users", "user" if user is None else "db")
+            raise missing_field(path, "user" if user is None else "db")
         users.append((user, db))
     return users
 
@@ -199,6 +198,17 @@ def documents(walk: Walk, _name: str, _stage: Document, collection: str, _depth:
     Over a collection it asks for find there, and then refuses.
     """
     walk.need(ResourcePattern(MatchType.EXACT_NAMESPACE, walk.db, collection), FIND)
+
+
+def list_cached_users(_walk: Walk, name: str, _stage: Document, _collection: str, _depth: int) -> None:
+    """`$listCachedAndActiveUsers`: refused as by a mongod whose feature flag for it is not set, as it is by default.
+
+    It would tell of the service user's cache, not of mongoguard's.
+    """
+    raise CommandError(
+        224,
+        f"{name} is not allowed with the current configuration. You may need to enable the corresponding feature flag",
+    )
 
 
 def query_stats(walk: Walk, name: str, stage: Document, _collection: str, _depth: int) -> None:

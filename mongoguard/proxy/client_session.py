@@ -40,12 +40,12 @@ from mongoguard.proxy.deployment import DeploymentView
 from mongoguard.proxy.identity import Identity
 from mongoguard.proxy.listed_names import narrow_list
 from mongoguard.proxy.local_commands import LOCAL_COMMANDS, NEVER_COMPRESSED
-from mongoguard.proxy.localhost_exception import ABOUT_ONESELF, LocalhostException, is_local
+from mongoguard.proxy.localhost_exception import LocalhostException, is_about_oneself, is_local
 from mongoguard.proxy.own_operations import is_own_operation
 from mongoguard.proxy.reading import read_command
-from mongoguard.proxy.refusals import RefusedError, is_refusal, retry_labels
+from mongoguard.proxy.refusals import RefusedError, in_own_words, is_refusal, retry_labels
 from mongoguard.proxy.relaying import Narrowing, message_for_upstream, session_id
-from mongoguard.proxy.replies import cursor_in_reply, error_body, ok_body
+from mongoguard.proxy.replies import begins_with_failure, cursor_in_reply, error_body, ok_body
 from mongoguard.proxy.settings import SessionSettings
 from mongoguard.wire.message import (
     OpCode,
@@ -198,7 +198,7 @@ class ClientSession:
             self.authorization = self._rights_of(None)
             raise CommandError(ErrorCode.UNAUTHORIZED, f"command {row.name} requires authentication")
         self.authorization = self._localhost_exception.authorization
-        if row.name in ABOUT_ONESELF:
+        if is_about_oneself(row.name, command):
             raise not_authorized(command)
 
     # ---- deciding ---------------------------------------------------------------------------------------------------
@@ -238,7 +238,8 @@ class ClientSession:
             return (yield from cursor_commands.get_more(self, message, command))
         if row.name == "killCursors":
             return (yield from cursor_commands.kill_cursors(self, message, command))
-        narrowed = narrowing.narrow(command, row.name, self._identity) or narrow_list(
+        narrow = narrowing.narrow_for_nobody if self._is_stranger else narrowing.narrow
+        narrowed = narrow(command, row.name, self._identity) or narrow_list(
             command, row.name, self._own_rights
         )
         changes_users = row.changes_users or (command.db == "admin" and command.target in _USER_COLLECTIONS)
@@ -263,16 +264,27 @@ class ClientSession:
         changes_users: bool = False,
     ) -> Flow[RelayedReply]:
         """Send an allowed message upstream. Raises `CommandError` 6, retryable, when there is no upstream."""
-        is_stranger = self.user is None and self.settings.authorization_enabled
-        data = message_for_upstream(message, self._identity, narrowed, keep_session=not is_stranger)
+        data = message_for_upstream(message, self._identity, narrowed, keep_session=not self._is_stranger)
         try:
-            return (yield from perform(Relay(data, server, changes_users)))
+            reply = yield from perform(Relay(data, server, changes_users))
         except UpstreamUnavailable as error:
             raise CommandError(
                 ErrorCode.HOST_UNREACHABLE,
                 f"mongoguard cannot reach the upstream: {error}",
                 labels=retry_labels(message.body),
             ) from error
+        if begins_with_failure(reply.message):
+            return RelayedReply((yield from self._reword(message, reply.message)), reply.server)
+        return reply
+
+    def _reword(self, message: OpMsg, reply: bytes) -> Flow[bytes]:
+        """A failed reply without what the relay added to the command; a refusal is the administrator's to know of."""
+        command = read_command(message)
+        row = find_row(command.name)
+        reply, refusal = in_own_words(reply, command, self._identity)
+        if row is not None and refusal is not None:
+            yield from perform(Emit(self._auditor.refused(self.user, row, command, refusal)))
+        return reply
 
     def _remember_cursor(
         self, reply: RelayedReply, row: CommandRow, command: Command, requirement: Requirement
@@ -317,6 +329,11 @@ class ClientSession:
             if user is None
             else Asker(self._identity.name, frozenset((role.role, role.db) for role in user.roles))
         )
+
+    @property
+    def _is_stranger(self) -> bool:
+        """Whether nobody is logged in where a login is asked for."""
+        return self.user is None and self.settings.authorization_enabled
 
     @property
     def _own_rights(self) -> AuthorizationSession:

@@ -113,6 +113,7 @@ def _add_outcome(outcome: dict[str, Any], reply: bytes) -> None:
 
 
 def _cursor_ids(body: Document) -> list[int]:
-    """The row has checked that it is an array of longs."""
+    """The row has checked that it is an array of longs and nulls; mongod passes over the nulls."""
     array = body.array("cursors")
-    return [] if array is None else [int(array.number(index) or 0) for index in array]
+    numbers = [] if array is None else [array.number(index) for index in array]
+    return [int(number) for number in numbers if number is not None]

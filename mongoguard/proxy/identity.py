@@ -42,6 +42,7 @@ class Identity:
         "name",
         "plain_lsid_head",
         "plain_lsid_tail",
+        "printed_digest",
         "uid_element",
     )
 
@@ -53,6 +54,7 @@ class Identity:
         """
         self.name = None if user is None else UserName(user.name.user, user.name.db + realm)
         self.digest = session_digest(self.name)
+        self.printed_digest = self.digest.hex().upper().encode()  # as a server prints `lsid.uid`
         self.impersonates = impersonation is not Impersonation.NONE
         self.uid_element = encode_element("uid", self.digest)
         # An lsid with nothing but its id (30 bytes) becomes head + its bytes 4..28 + tail.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from mongoguard.authz.authorization_session import AuthorizationSession
+from mongoguard.command.command import Command
 from mongoguard.effects import AskUpstream, Flow, perform
 from mongoguard.errors import UpstreamError, UpstreamUnavailable
 from mongoguard.model.action_type import ActionType
@@ -18,7 +19,7 @@ from mongoguard.model.resource_pattern import CLUSTER, ResourcePattern
 from mongoguard.model.restriction import Peer
 from mongoguard.model.user import User
 
-__all__ = ["ABOUT_ONESELF", "LocalhostException", "is_local"]
+__all__ = ["ABOUT_ONESELF", "LocalhostException", "is_about_oneself", "is_local"]
 
 _GRANTED = {
     ResourcePattern.for_database("admin"): frozenset({ActionType.CREATE_USER, ActionType.GRANT_ROLE}),
@@ -31,6 +32,7 @@ ABOUT_ONESELF = frozenset(
         "aggregate",
         "currentOp",
         "endSessions",
+        "explain",
         "killSessions",
         "listCollections",
         "refreshSessions",
@@ -38,7 +40,19 @@ ABOUT_ONESELF = frozenset(
     ]
 )
 """Commands whose free forms are about the caller's own things, or what the caller may see: nobody has any, and upstream
-they would be the service user's. mongod refuses them too (and does not answer killSessions)."""
+they would be the service user's. mongod refuses them too, but for explain (and does not answer killSessions)."""
+
+
+def is_about_oneself(name: str, command: Command) -> bool:
+    """Whether nobody may have this: what `ABOUT_ONESELF` names, but for an aggregate over `$currentOp`.
+
+    mongod lets nobody run that, and shows nothing by it (`narrowing.narrow_for_nobody`). Its explanation is refused
+    here: it counts the operations.
+    """
+    if name != "aggregate":
+        return name in ABOUT_ONESELF
+    pipeline = command.body.documents("pipeline")
+    return not pipeline or "$currentOp" not in pipeline[0] or command.body.truthy("explain")
 
 
 class LocalhostException:

@@ -16,7 +16,9 @@ from typing import Any
 from bson import Int64
 
 from mongoguard.authz.authorization_session import AuthorizationSession
+from mongoguard.command.arguments import array_of_documents
 from mongoguard.command.command import Command
+from mongoguard.command.sessions import sessions_named
 from mongoguard.errors import CommandError, ErrorCode
 from mongoguard.model.action_type import ActionType
 from mongoguard.model.privilege import Privilege
@@ -24,7 +26,7 @@ from mongoguard.model.resource_pattern import CLUSTER, ResourcePattern
 from mongoguard.proxy.identity import Identity
 from mongoguard.proxy.relaying import Narrowing, array_element, sessions_for_upstream
 from mongoguard.proxy.replies import parse_reply
-from mongoguard.wire.document import Document, encode, encode_element
+from mongoguard.wire.document import NULL, Document, encode, encode_element
 from mongoguard.wire.message import encode_op_msg, request_id_of
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "filters_database_list",
     "keep_authorized_collections",
     "narrow",
+    "narrow_for_nobody",
     "shows_only_authorized_collections",
 ]
 
@@ -42,6 +45,21 @@ def narrow(command: Command, name: str, identity: Identity) -> Narrowing | None:
     """The narrowing of a request; None for nearly every command. `name` is the row's canonical name."""
     rule = _RULES.get(name)
     return None if rule is None else rule(command, identity)
+
+
+def narrow_for_nobody(command: Command, name: str, _identity: Identity) -> Narrowing | None:
+    """As `narrow`, for a connection that nobody is logged in on: its own operations are none.
+
+    For the aggregate that `localhost_exception.is_about_oneself` lets through: the rest of its pipeline has no input.
+    """
+    pipeline = command.body.documents("pipeline") if name == "aggregate" else None
+    if not pipeline:
+        return None
+    parts = [pipeline[0].raw, _NOTHING, *(stage.raw for stage in pipeline[1:])]
+    return _replace(command, "pipeline", array_element("pipeline", parts))
+
+
+_NOTHING = encode({"$match": {"$expr": False}})
 
 
 # ---- own operations -------------------------------------------------------------------------------------------------
@@ -112,7 +130,7 @@ def _list_sessions_stage(first: Document, stage: str, identity: Identity) -> lis
     if options is None or options.truthy("allUsers") or identity.name is None:
         return None
     users = options.array("users")
-    if users is not None and users.fields:
+    if users is not None and any(element.type != NULL for element in users.fields.values()):
         return None  # checked before: the user's own name, or the user may list sessions
     return [encode({stage: {"users": [{"user": identity.name.user, "db": identity.name.db}]}})]
 
@@ -129,25 +147,16 @@ _STAGE_RULES: Mapping[str, Callable[[Document, str, Identity], list[bytes] | Non
 
 def _own_sessions(command: Command, identity: Identity) -> Narrowing | None:
     """endSessions, refreshSessions, killSessions: an id without a uid means a session of the user who asks."""
-    sessions = command.body.documents(command.name)
-    if sessions is None:
-        raise CommandError(ErrorCode.TYPE_MISMATCH, f"{command.name} needs an array of session ids")
-    for session in sessions:
-        unknown = set(session) - {"id", "uid"}
-        if unknown:
-            raise CommandError(
-                40415,
-                f"BSON field '{command.name}.{command.name}FromClient.{min(unknown)}' is an unknown field.",
-            )
+    sessions_named(command)  # refuses what would not be a session once it is made the user's own
+    sessions = array_of_documents(command.name, command.body, command.name)
     return _replace(
         command, command.name, array_element(command.name, sessions_for_upstream(sessions, identity))
     )
 
 
 def _kill_sessions(command: Command, identity: Identity) -> Narrowing | None:
-    """killSessions of nothing means all of one's own, which upstream would be the service user's."""
-    sessions = command.body.array(command.name)
-    if sessions is None or sessions.fields:
+    """killSessions of nothing means all of one's own, which upstream would be the service user's. Nulls are nothing."""
+    if array_of_documents(command.name, command.body, command.name):
         return _own_sessions(command, identity)
     if not identity.impersonates:
         raise CommandError(

@@ -15,6 +15,7 @@ from mongoguard.wire.message import OpMsg, parse_message
 
 __all__ = [
     "OpenedCursor",
+    "begins_with_failure",
     "cursor_in_reply",
     "error_body",
     "error_code_in_reply",
@@ -88,6 +89,18 @@ def _shows_exhausted_cursor(message: bytes) -> bool:
             batch = 37 + len(field)
             return message.startswith(_ID_ZERO, batch + int.from_bytes(message[batch : batch + 4], "little"))
     return False
+
+
+_BODY_START = 16 + 4 + 1 + 4  # header, flags, the section's kind, the document's length
+_NOT_OK = b"\x01ok\0" + bytes(8)
+
+
+def begins_with_failure(message: bytes) -> bool:
+    """Whether the reply's first field is `ok: 0.0`: how a server begins every error document, seen without a scan.
+
+    Not so where a command failed with a result to show (applyOps): then the result comes first.
+    """
+    return message.startswith(_NOT_OK, _BODY_START)
 
 
 def error_code_in_reply(message: bytes) -> int:

@@ -90,6 +90,26 @@ def test_encryption_may_not_name_the_servers_own_collections() -> None:
     assert refusal({"find": "c", "encryptionInformation": {"schema": schema}})[0] == 73
 
 
+@pytest.mark.parametrize(
+    ("command", "field", "statement", "action"),
+    [
+        ("update", "updates", {"q": {}, "u": {}}, "update"),
+        ("delete", "deletes", {"q": {}, "limit": 1}, "remove"),
+        ("insert", "documents", {}, "insert"),
+    ],
+)
+def test_nulls_among_statements_are_passed_over(
+    command: str, field: str, statement: dict[str, Any], action: str
+) -> None:
+    for statements in ([None, statement], [statement, None], [statement]):
+        assert required({command: "c", field: statements}) == namespace("t", "c", action)
+
+
+def test_a_null_does_not_hide_the_statement_behind_it() -> None:
+    upsert = {"q": {}, "u": {}, "upsert": True}
+    assert required({"update": "c", "updates": [None, upsert]}) == namespace("t", "c", "update", "insert")
+
+
 @pytest.mark.parametrize("name", ["find", "count", "distinct"])
 @pytest.mark.parametrize("value", [5, None, {}, Binary(b"u" * 16, 3)])
 def test_a_read_of_no_collection_is_refused_in_its_own_words(name: str, value: Any) -> None:
@@ -536,8 +556,16 @@ def test_a_command_needs(body: dict[str, Any], db: str, expected: Requirement) -
         ({"applyOps": [{**INSERT_OP, "ns": "t"}]}, 73),
         ({"applyOps": [{**INSERT_OP, "ns": 5}]}, 14),
         ({"applyOps": [{**INSERT_OP, "bogus": 1}]}, 40415),
-        ({"killAllSessionsByPattern": 5}, 14),
-        ({"killAllSessionsByPattern": [5]}, 14),
+        ({"applyOps": [None]}, 14),
+        ({"applyOps": None}, 10065),
+        ({"update": "c", "updates": None}, 10065),
+        ({"update": "c", "updates": [None]}, 16),
+        ({"insert": "c", "documents": [None, None]}, 16),
+        ({"update": "c", "updates": [None, 1]}, 14),
+        ({"bulkWrite": 1, "ops": [None, {"insert": 0, "document": {}}], "nsInfo": [{"ns": "t.c"}]}, 14),
+        ({"bulkWrite": 1, "ops": [{"insert": 0, "document": {}}], "nsInfo": [None, {"ns": "t.c"}]}, 14),
+        ({"killSessions": None}, 10065),
+        ({"killSessions": [None, 5]}, 14),
         ({"endSessions": 5}, 14),
         ({"killSessions": [5]}, 14),
     ],

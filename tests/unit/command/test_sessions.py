@@ -20,7 +20,7 @@ from mongoguard.command.spec import Asker
 from mongoguard.errors import CommandError
 from mongoguard.model.names import UserName
 from mongoguard.model.privilege import NOTHING, Requirement
-from tests.unit.command.commands import ALICE, cluster, command
+from tests.unit.command.commands import ALICE, cluster, command, required
 
 UUID = Binary(b"u" * 16, 4)
 OWN = hashlib.sha256(b"alice@shop").digest()
@@ -113,7 +113,11 @@ def test_a_session_is_foreign_when_its_digest_is_not_ones_own() -> None:
 
 @pytest.mark.parametrize(
     ("name", "path"),
-    [("endSessions", "endSessions.endSessions"), ("killSessions", "KillSessionsCmd.killSessions")],
+    [
+        ("endSessions", "endSessions.endSessionsFromClient"),
+        ("killSessions", "KillSessionsCmd.killSessions"),
+        ("refreshSessions", "refreshSessions.refreshSessionsFromClient"),
+    ],
 )
 def test_sessions_are_named_in_order_and_understood_or_refused(name: str, path: str) -> None:
     named = sessions_named(command({name: [{"id": UUID}, {"id": UUID, "uid": FOREIGN}]}))
@@ -127,6 +131,40 @@ def test_sessions_are_named_in_order_and_understood_or_refused(name: str, path: 
         14,
         f"BSON field '{path}.0' is the wrong type 'int', expected type 'object'",
     )
+
+
+@pytest.mark.parametrize("name", ["endSessions", "killSessions", "refreshSessions"])
+def test_nulls_among_sessions_are_passed_over_and_a_null_is_no_list(name: str) -> None:
+    assert sessions_named(command({name: [None]})) == ()
+    assert sessions_named(command({name: [None, {"id": UUID}]})) == (SessionId(b"u" * 16),)
+    expected = (10065, f"invalid parameter: expected an object ({name})")
+    assert refusal(sessions_named, command({name: None})) == expected
+
+
+@pytest.mark.parametrize("name", ["endSessions", "killSessions", "refreshSessions"])
+def test_a_null_does_not_hide_a_foreign_session_behind_it(name: str) -> None:
+    assert required({name: [None, {"id": UUID, "uid": OWN}]}) == NOTHING
+    assert required({name: [None, {"id": UUID, "uid": FOREIGN}]}) != NOTHING
+
+
+ANYBODY, OTHERS = cluster("killAnySession"), cluster("killAnySession", "impersonate")
+USERS = {"users": [{"user": "bob", "db": "shop"}]}
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        *((value, ANYBODY) for value in (1, None, "x", {}, USERS, True)),
+        *(([value], ANYBODY) for value in (1, None, [], [USERS], {}, {"bogus": 1}, {"uid": 1}, {"lsid": {}})),
+        *(([value], OTHERS) for value in (USERS, {"users": 1}, {"users": None}, {"roles": []}, {"roles": 5})),
+        *((value, OTHERS) for value in ([None, USERS], [5, USERS], [{"uid": 1}, USERS], [USERS, 5])),
+    ],
+    ids=str,
+)
+def test_killing_by_pattern_needs_its_privilege_before_the_patterns_are_understood(
+    patterns: Any, expected: Requirement
+) -> None:
+    assert required({"killAllSessionsByPattern": patterns}, "admin") == expected
 
 
 AUDIT: dict[str, Any] = {"$audit": {"$impersonatedUsers": []}}

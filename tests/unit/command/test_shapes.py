@@ -28,7 +28,7 @@ from mongoguard.command.requires import (
 )
 from mongoguard.command.sessions import IMPERSONATE, requires_own_sessions, session_uid
 from mongoguard.command.spec import Asker, CommandRow, Handling, Requires, needs_nothing
-from mongoguard.command.stages import _on_any_normal, _on_cluster, _on_collection
+from mongoguard.command.stages import _on_cluster, _on_collection
 from mongoguard.errors import CommandError
 from mongoguard.model.names import Namespace, UserName
 from mongoguard.model.privilege import NOTHING, AllOf, AnyOf, Requirement
@@ -159,9 +159,9 @@ def test_naming_sessions_is_free_for_ones_own_and_not_for_others() -> None:
     uuid, own = Binary(b"u" * 16, 4), session_uid(UserName("alice", "shop"))
     requires = requires_own_sessions(IMPERSONATE)
     mine, alien = {"id": uuid, "uid": own}, {"id": uuid, "uid": b"x" * 32}
-    assert asked(requires, {"x": [mine, {"id": uuid}]}) == NOTHING
-    assert asked(requires, {"x": [mine, alien]}) == cluster("impersonate")
-    assert asked(requires, {"x": [mine]}, asker=Asker()) == cluster("impersonate")
+    assert asked(requires, {"endSessions": [mine, {"id": uuid}]}) == NOTHING
+    assert asked(requires, {"endSessions": [mine, alien]}) == cluster("impersonate")
+    assert asked(requires, {"endSessions": [mine]}, asker=Asker()) == cluster("impersonate")
 
 
 def test_an_explain_is_what_the_command_inside_needs() -> None:
@@ -295,7 +295,6 @@ def test_a_stages_shape_is_its_resource() -> None:
     shapes: list[tuple[Any, Requirement]] = [
         (_on_collection, namespace("d", "c", "find", "top")),
         (_on_cluster, cluster("find", "top")),
-        (_on_any_normal, any_normal("find", "top")),
     ]
     for shape, expected in shapes:
         walk = Walk("d", ALICE, bypass=False)

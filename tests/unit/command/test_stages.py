@@ -11,7 +11,7 @@ from mongoguard.command.requires import all_of
 from mongoguard.command.stages import STAGES, UPDATE_STAGES
 from mongoguard.errors import CommandError
 from mongoguard.model.privilege import NOTHING, Requirement
-from tests.unit.command.commands import any_normal, cluster, command, namespace, required
+from tests.unit.command.commands import cluster, command, namespace, required
 
 FIND_C = namespace("t", "c", "find")
 
@@ -28,7 +28,7 @@ PLAIN = words(
 )
 WALKED = words(
     "$lookup $graphLookup $unionWith $facet $out $merge $changeStream $currentOp $listSessions "
-    "$listLocalSessions $documents $rankFusion $scoreFusion $queryStats"
+    "$listLocalSessions $documents $rankFusion $scoreFusion $queryStats $listCachedAndActiveUsers"
 )
 SOURCES = {
     "$collStats": namespace("t", "c", "collStats"),
@@ -40,7 +40,6 @@ SOURCES = {
     "$_internalAllCollectionStats": cluster("allCollectionStats"),
     "$backupCursor": cluster("fsync"),
     "$backupCursorExtend": cluster("fsync"),
-    "$listCachedAndActiveUsers": any_normal("listCachedAndActiveUsers"),
     "$listSampledQueries": cluster("listSampledQueries"),
     "$querySettings": cluster("querySettings"),
 }
@@ -145,8 +144,21 @@ def test_stages_of_sub_pipelines_count_towards_the_limit() -> None:
     assert needs(*half[1:], {"$facet": {"a": half}}) == FIND_C
     assert refusal(*half, {"$facet": {"a": half}}) == (
         9,
-        "Pipeline length must be no longer than 10000 stages.",
+        "The pipelines of a command must be no longer than 10000 stages together",
     )
+
+
+def test_a_pipeline_that_is_too_long_for_the_server_is_the_servers_to_refuse() -> None:
+    """mongod counts when it runs a pipeline: the privileges come first, and who lacks them reads that."""
+    assert needs(*[{"$match": {}}] * 1001, {"$out": "o"}) == all_of(
+        [FIND_C, namespace("t", "o", "insert", "remove")]
+    )
+
+
+def test_cached_users_are_listed_to_nobody() -> None:
+    code, errmsg = refusal({"$listCachedAndActiveUsers": {}}, on=1, db="admin")
+    assert code == 224
+    assert errmsg.startswith("$listCachedAndActiveUsers is not allowed with the current configuration.")
 
 
 def test_after_a_join_names_belong_to_the_first_database_again() -> None:
@@ -300,7 +312,13 @@ def test_merge_without_modes_inserts_and_updates() -> None:
         ({"$listLocalSessions": {"users": [{"user": "u", "db": "d", "x": 1}]}}, 40415),
         ({"$listLocalSessions": {"users": [{"user": "u"}]}}, 40414),
         ({"$listLocalSessions": {"users": [{"db": "d"}]}}, 40414),
-        ({"$listLocalSessions": {"users": [{"user": 5, "db": "d"}]}}, 40414),
+        ({"$listLocalSessions": {"users": [{"user": 5, "db": "d"}]}}, 14),
+        ({"$listLocalSessions": {"users": [{"user": None, "db": "d"}]}}, 40414),
+        ({"$listLocalSessions": {"users": None}}, 10065),
+        ({"$listLocalSessions": {"users": [None, 5]}}, 14),
+        ({"$listLocalSessions": {"allUsers": True, "users": [{"user": "u", "db": "d"}]}}, 12),
+        ({"$listLocalSessions": {"allUsers": True, "users": [None, {"user": "alice", "db": "shop"}]}}, 12),
+        ({"$listSessions": {"allUsers": True, "users": [{"user": "u", "db": "d"}]}}, 12),
         ({"$listSessions": {}}, 73),
     ],
 )
@@ -332,14 +350,29 @@ def test_sessions_of_others_need_list_sessions(spec: dict[str, Any]) -> None:
         {},
         {"allUsers": False},
         {"allUsers": None},
-        {"users": None},
         {"users": []},
+        {"users": [None]},
+        {"users": [None, {"user": "alice", "db": "shop"}]},
         {"users": [{"user": "alice", "db": "shop"}]},
     ],
 )
 def test_ones_own_sessions_are_free(spec: dict[str, Any]) -> None:
     assert needs({"$listLocalSessions": spec}, on=1) == NOTHING
     assert needs({"$listSessions": spec}, on="system.sessions", db="config") == NOTHING
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"allUsers": True, "users": []},
+        {"allUsers": True, "users": [None]},
+        {"allUsers": False, "users": [{"user": "bob", "db": "shop"}]},
+        {"users": [None, {"user": "bob", "db": "shop"}]},
+        {"users": [{"user": "", "db": ""}]},
+    ],
+)
+def test_others_sessions_need_list_sessions(spec: dict[str, Any]) -> None:
+    assert needs({"$listLocalSessions": spec}, on=1) == cluster("listSessions")
 
 
 @pytest.mark.parametrize(("on", "db"), [("system.sessions", "t"), ("other", "config"), (1, "config")])

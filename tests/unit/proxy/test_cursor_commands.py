@@ -245,3 +245,8 @@ def test_without_authorization_a_cursor_is_everybodys():
         settings = SessionSettings(authorization_enabled=enabled)
         play = Play(make_session(user_with(), cursors=cursors, settings=settings)).send(get_more())
         assert (type(play.effect) is Relay) is read
+
+
+def test_nulls_among_cursors_are_passed_over():
+    data = op_msg({"killCursors": "orders", "cursors": [None, Int64(404)], "$db": "shop"})
+    assert Play(opened()).send(data).reply()["cursorsNotFound"] == [404]

@@ -238,7 +238,17 @@ def test_it_grants_the_first_user_and_what_a_new_set_needs(body: dict[str, Any])
         {"replSetStepDown": 1, "$db": "admin"},
         {"currentOp": 1, "$db": "admin"},
         {"currentOp": 1, "$ownOps": True, "$db": "admin"},
-        {"aggregate": 1, "pipeline": [{"$currentOp": {}}], "cursor": {}, "$db": "admin"},
+        *(
+            {"aggregate": 1, "pipeline": pipeline, "cursor": {}, **more, "$db": "admin"}
+            for pipeline, more in (
+                ([], {}),
+                ([{"$currentOp": {"allUsers": True}}], {}),
+                ([{"$currentOp": {}}], {"explain": True}),
+                ([{"$currentOp": {}}, {"$unionWith": {"coll": "x", "pipeline": []}}], {}),
+                ([{"$currentOp": {}}, {"$out": "x"}], {}),
+            )
+        ),
+        {"explain": {"aggregate": 1, "pipeline": [{"$currentOp": {}}], "cursor": {}}, "$db": "admin"},
         {"aggregate": 1, "pipeline": [{"$listLocalSessions": {}}], "cursor": {}, "$db": "admin"},
         {"killOp": 1, "op": 1, "$db": "admin"},
         {"startSession": 1, "$db": "admin"},
@@ -253,6 +263,28 @@ def test_it_grants_nothing_else(body: dict[str, Any]):
     reply = refusal(local_session(), body)
     assert reply["code"] == 13
     assert reply["errmsg"].lower().startswith(("not authorized ", "unauthorized "))
+
+
+def test_nobody_has_operations_of_ones_own():
+    """Upstream they would be the service user's; mongod answers with an empty list."""
+    body = {"aggregate": 1, "pipeline": [{"$currentOp": {}}, {"$count": "n"}], "cursor": {}, "$db": "admin"}
+    recorder = Recorder()
+    recorder.run(local_session().handle(op_msg(body)))
+    assert relayed(recorder.relays[0])["pipeline"] == [
+        {"$currentOp": {}},
+        {"$match": {"$expr": False}},
+        {"$count": "n"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "pipeline", [5, [5], [None], [{}], [{"$currentOp": {}, "$match": {}}], [{"$currentOp": 5}]]
+)
+def test_what_is_no_pipeline_over_own_operations_is_not_relayed(pipeline: Any):
+    recorder = Recorder()
+    body = {"aggregate": 1, "pipeline": pipeline, "cursor": {}, "$db": "admin"}
+    recorder.run(local_session().handle(op_msg(body)))
+    assert not recorder.relays
 
 
 def test_it_does_not_list_all_databases():

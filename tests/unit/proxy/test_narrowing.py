@@ -106,7 +106,7 @@ def test_another_pipeline_is_relayed_as_it_is():
 
 @pytest.mark.parametrize("stage", ["$listLocalSessions", "$listSessions"])
 @pytest.mark.parametrize(
-    "options", [{}, {"allUsers": False}, {"allUsers": None}, {"users": None}, {"users": []}]
+    "options", [{}, {"allUsers": False}, {"allUsers": None}, {"users": []}, {"users": [None]}]
 )
 def test_own_sessions_are_those_of_the_real_user(stage: str, options: dict[str, Any]):
     target, db = (1, "admin") if stage == "$listLocalSessions" else ("system.sessions", "config")
@@ -147,14 +147,21 @@ def test_what_is_no_list_of_sessions_is_refused(name: str, sessions: Any):
     assert refused({name: sessions}) in {14, 40414, 40415, 72}
 
 
-def test_killing_no_session_in_particular_kills_all_of_ones_own():
-    body = sent({"killSessions": []})
+@pytest.mark.parametrize("nothing", [[], [None], [None, None]])
+def test_killing_no_session_in_particular_kills_all_of_ones_own(nothing: list[None]):
+    body = sent({"killSessions": nothing})
     assert next(iter(body)) == "killAllSessionsByPattern"
     assert body["killAllSessionsByPattern"] == [{"uid": DIGEST}]
 
 
+@pytest.mark.parametrize("name", ["endSessions", "refreshSessions", "killSessions"])
+def test_nulls_among_sessions_are_not_sent(name: str):
+    assert sent({name: [None, {"id": ID}, None]})[name] == [{"id": ID, "uid": DIGEST}]
+
+
 def test_killing_all_of_ones_own_is_refused_where_sessions_have_no_owner():
-    assert refused({"killSessions": []}, impersonation=Impersonation.NONE) == 115
+    for nothing in ([], [None]):
+        assert refused({"killSessions": nothing}, impersonation=Impersonation.NONE) == 115
 
 
 @pytest.mark.parametrize("name", ["endSessions", "refreshSessions", "killSessions"])

@@ -32,7 +32,15 @@ def asked(identity: Identity, body: dict[str, Any]) -> tuple[bool, Recorder]:
     return recorder.run(is_own_operation(Command(Document(encode(body)), "admin"), identity)), recorder
 
 
-@pytest.mark.parametrize("op", [7, Int64(7), 7.0])
+@pytest.mark.parametrize(
+    "op",
+    [
+        7,
+        Int64(7),
+        7.0,
+        *map(Decimal128, ("7", "7.0", "0.7E+1", "7.0000000000000000001", "6.9999999999999999999")),
+    ],
+)
 def test_an_operation_that_the_upstream_shows_to_its_user_is_own(op: Any):
     own, recorder = asked(Identity(ALICE, Impersonation.USERS), {**KILL, "op": op})
     assert own
@@ -50,7 +58,7 @@ def test_a_later_upstream_is_told_one_user():
     assert recorder.questions[0].command["$audit"]["$impersonatedUser"] == {"user": "alice", "db": "shop"}
 
 
-@pytest.mark.parametrize("op", ["7", None, True, {"$gt": 0}, [7], Decimal128("7")], ids=repr)
+@pytest.mark.parametrize("op", ["7", None, True, {"$gt": 0}, [7]], ids=repr)
 def test_what_is_no_number_is_nobodys_and_the_upstream_is_not_asked(op: Any):
     own, recorder = asked(Identity(ALICE, Impersonation.USERS), {**KILL, "op": op})
     assert not own
@@ -69,6 +77,14 @@ def test_what_is_no_number_is_nobodys_and_the_upstream_is_not_asked(op: Any):
         (4e9, 26823),
         (2**31 - 1, 13),
         (-(2**31), 13),
+        (2.0**63, 26823),
+        (-(2.0**63), 26823),
+        *((Decimal128(text), 2) for text in ("1.5", "NaN", "sNaN", "-Infinity", "1E+19", "1E-3", "1E+6144")),
+        *(
+            (Decimal128(text), 26823)
+            for text in ("2147483648", "9223372036854775809", "4611686018427387904.5")
+        ),
+        *((Decimal128(text), 13) for text in ("-0", "1E+3", "-2147483648", "1E-6176")),
     ],
 )
 def test_a_number_that_no_operation_has_is_refused_as_such_to_who_lacks_killop(op: Any, code: int):
@@ -79,6 +95,25 @@ def test_a_number_that_no_operation_has_is_refused_as_such_to_who_lacks_killop(o
     assert recorder.relays == []
     assert bool(recorder.questions) is (code == 13)
     Play(make_session(KILLER)).send(op_msg({**KILL, "op": op})).expect(Relay)
+
+
+@pytest.mark.parametrize(
+    ("op", "text"),
+    [
+        (1.5, "found op: 1.5"),
+        (float("nan"), "found op: nan.0"),
+        (1e300, "found op: 1e+300.0"),
+        (Decimal128("1.50"), "found op: 1.50"),
+        (Decimal128("9223372036854775808"), "invalid op : 9223372036854775807. "),
+        (Decimal128("9223372036854775807.5"), "invalid op : 9223372036854775807. "),
+        (Decimal128("-9223372036854775809"), "invalid op : -9223372036854775808. "),
+        (Decimal128("3000000000.99999999999999999"), "invalid op : 3000000001. "),
+    ],
+)
+def test_it_is_told_in_mongods_words(op: Any, text: str):
+    reply = Recorder().run(make_session(ALICE).handle(op_msg({**KILL, "op": op})))
+    assert reply is not None
+    assert text in decoded(reply)["errmsg"]
 
 
 def test_without_a_number_there_is_nothing_to_ask():
