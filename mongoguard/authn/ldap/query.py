@@ -1,6 +1,6 @@
 """What the core asks of a directory, and what it is told: searches and entries as plain values.
 
-In: nothing. Out: `LdapQuery`, `LdapEntry`, the type of flows, and their refusal. Must not know ldap3, sockets or servers.
+In: nothing. Out: `LdapQuery`, `LdapEntry`, the type of flows, their refusal. Must not know ldap3, sockets or servers.
 """
 
 from __future__ import annotations
