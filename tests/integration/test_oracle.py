@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from mongoguard.command import requires_crud
-from tests.oracle.accepted import ACCEPTED
+from tests.oracle.accepted import ACCEPTED, Row
 from tests.oracle.cases.case import cases
 from tests.oracle.deployment import Sides, all_sides
 from tests.oracle.differences_page import PAGE, with_decisions
@@ -133,6 +133,30 @@ def test_a_requirement_that_is_too_small_would_be_found(
 )
 def test_answers_are_compared(mongod: Answer, mongoguard: Answer, difference: Difference | None) -> None:
     assert compare(mongod, mongoguard) == difference
+
+
+@pytest.mark.parametrize("mongod", [Answer(0), Answer(11, "no such user", relayed=True), Answer(13, "no")])
+def test_what_a_users_file_refuses_about_users_is_accepted_nowhere_else(mongod: Answer) -> None:
+    (info,) = cases("t", [{"usersInfo": 1}])
+    (find,) = cases("t", [{"find": "c"}])
+    on_file = Decision(Subject("a"), info, mongod, Answer(115, "read from a file"), Directory.FILE)
+    others = [
+        replace(on_file, directory=Directory.UPSTREAM),
+        replace(on_file, case=find),
+        replace(on_file, mongoguard=Answer(115, "the upstream's own", relayed=True)),
+        replace(on_file, mongoguard=Answer(72, "read from a file")),
+    ]
+    relayed = [Decision(Subject("root"), case, Answer(0), Answer(0, relayed=True)) for case in (info, find)]
+    assert verdict([on_file], also=relayed).unexplained == []
+    assert verdict(others, also=relayed).unexplained == others
+
+
+def test_a_row_that_accepts_nothing_in_any_run_is_stale() -> None:
+    find = Decision(Subject("a"), cases("t", [{"help: true": 1}])[0], Answer(0), Answer(13, "no"))
+    (accepted,) = verdict([find]).explained
+    assert isinstance(accepted, Row)
+    assert accepted.what in stale()
+    assert accepted.what not in stale(verdict([]), verdict([find]))
 
 
 def test_the_differences_in_the_documentation_are_the_accepted_ones() -> None:

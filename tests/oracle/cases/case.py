@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from bson import Int64
+from bson import Decimal128, Int64
 
 __all__ = ["SELF", "Case", "Result", "cases", "shell_text"]
 
@@ -31,8 +31,6 @@ class Result(StrEnum):
     ROLES = "roles"
     STATUS = "status"
     """connectionStatus' authInfo."""
-    ERROR = "error"
-    """The text of errors other than 13, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +87,7 @@ _SHELL: tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ...] = (
     (bytes, lambda v: f"BinData({getattr(v, 'subtype', 0)}, {len(v)} bytes)"),
     (str, lambda v: f"'{v}'"),
     (Int64, lambda v: f"NumberLong({v})"),
+    (Decimal128, lambda v: f"NumberDecimal({v})"),
     ((int, float), str),
 )
 
