@@ -11,9 +11,10 @@ import re
 from ipaddress import IPv6Address
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mongoguard.config.secret import Secret
+from mongoguard.config.section import Section
 
 __all__ = [
     "MECHANISMS",
@@ -40,12 +41,6 @@ DEFAULT_MESSAGE_SECS = 60
 """48 MB arrive within this over 6.4 Mbit/s; a sender slower than that is an attack more often than a link."""
 DEFAULT_UNAUTHENTICATED_BYTES = 131072
 """A hello with its client document is below 4 KB, a SASL step below 16 KB; a Kerberos ticket reaches 64 KB."""
-
-
-class Section(BaseModel):
-    """What all sections share: unknown keys are refused, types are not guessed, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
 
 
 def _names(value: Any) -> Any:

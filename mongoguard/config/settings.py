@@ -15,11 +15,11 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from mongoguard.config.key_problems import describe
 from mongoguard.config.secret import Secret
+from mongoguard.config.section import Section
 from mongoguard.config.sections import (
     AuditLog,
     Net,
     ProcessManagement,
-    Section,
     Security,
     SetParameter,
     SystemLog,
