@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.kerberos import Kdc
 from tests.ldap_servers import Slapd
 from tests.node_clients import NodeClients
 from tests.pki import Pki
+from tests.samba_ad import SambaAD
 from tests.servers import Guard, Mongod, create_test_users
 
 ON_CI = bool(os.environ.get("MONGOGUARD_CI"))
@@ -141,6 +143,27 @@ def slapd(pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]
 def slapd_dynlist(pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slapd]:
     """As `slapd`; memberOf holds nested groups too, computed by the overlay dynlist."""
     yield from _running_slapd(Slapd(tmp_path_factory.mktemp("dynlist"), pki, overlay="dynlist"))
+
+
+@pytest.fixture(scope="session")
+def samba_ad(pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SambaAD]:
+    """A real Active Directory domain controller with the people and groups of `directory_entries` and odd accounts."""
+    server = SambaAD(tmp_path_factory.mktemp("samba_ad"), pki)
+    try:
+        server.start().wait()
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def kdc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kdc]:
+    """An MIT Kerberos realm with alice, bob and the service mongodb/localhost."""
+    server = Kdc(tmp_path_factory.mktemp("kdc"))
+    try:
+        yield server.start().wait()
+    finally:
+        server.kill()
 
 
 @pytest.fixture

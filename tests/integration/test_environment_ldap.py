@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import ldap3
 import pytest
@@ -15,7 +12,8 @@ from ldap3.core.exceptions import LDAPSocketReceiveError
 from ldap3.utils.conv import escape_filter_chars
 
 from tests.directory_entries import GROUPS, PEOPLE
-from tests.ldap_servers import CheckedTls, DirectoryRefused, LdapDirectory, Slapd
+from tests.ldap_client import bind, connected, search
+from tests.ldap_servers import DirectoryRefused, Slapd
 from tests.pki import Pki
 from tests.servers import password_of
 
@@ -24,59 +22,6 @@ from tests.servers import password_of
 def either(request: pytest.FixtureRequest) -> Slapd:
     found: Slapd = request.getfixturevalue(request.param)
     return found
-
-
-@contextmanager
-def connected(
-    directory: LdapDirectory,
-    dn: str | None,
-    password: str | None,
-    *,
-    by: str = "ldaps",
-    ca: Path | None = None,
-) -> Iterator[Any]:
-    """An unbound connection that checks the server's certificate."""
-    tls = CheckedTls(directory.pki.ca)
-    uri = directory.tls_uri if by == "ldaps" else directory.uri
-    server = ldap3.Server(uri, tls=tls, get_info=ldap3.NONE, connect_timeout=5)
-    connection = ldap3.Connection(
-        server,
-        dn,
-        password,
-        client_strategy=ldap3.SAFE_SYNC,
-        auto_referrals=False,
-        check_names=False,
-        receive_timeout=5,
-    )
-    try:
-        connection.open()
-        if by == "starttls":
-            connection.start_tls()
-        yield connection
-    finally:
-        connection.unbind()
-
-
-def bind(directory: LdapDirectory, dn: str | None, password: str | None, *, by: str = "ldaps") -> int:
-    """The result code."""
-    with connected(directory, dn, password, by=by) as connection:
-        return int(connection.bind()[1]["result"])
-
-
-def search(
-    directory: LdapDirectory,
-    base: str,
-    text: str,
-    *attributes: str,
-    scope: str = ldap3.SUBTREE,
-    by: str = "ldaps",
-) -> list[dict[str, Any]]:
-    """What the service user finds; continuation references left out."""
-    with connected(directory, directory.service_dn, directory.service_password, by=by) as connection:
-        assert connection.bind()[1]["result"] == 0
-        _, result, response, _ = connection.search(base, text, scope, attributes=list(attributes) or ["1.1"])
-        assert result["result"] == 0, result
-        return [entry for entry in response if entry["type"] == "searchResEntry"]
 
 
 @pytest.mark.parametrize("by", ["ldap", "ldaps", "starttls"])
