@@ -8,7 +8,7 @@ sends the answers back; tests drive a flow by hand, without a loop, a socket or 
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from mongoguard.model.user import User, UserRequest
@@ -16,11 +16,13 @@ from mongoguard.observe.event import AuditEvent
 
 __all__ = [
     "AskUpstream",
+    "CheckPassword",
     "Effect",
     "Emit",
     "FetchUser",
     "Flow",
     "Now",
+    "PasswordCheck",
     "RandomBytes",
     "Relay",
     "RelayedReply",
@@ -54,6 +56,25 @@ class FetchUser(Effect["User | None"]):
     """
 
     request: UserRequest
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordCheck:
+    """What a directory says of a password. `reason` is why not, for the audit event; no part of the password is in it."""
+
+    accepted: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPassword(Effect[PasswordCheck]):
+    """Whether the directory that knows the password of `name` on `$external` accepts this one.
+
+    Raises `DirectoryUnavailable` into the flow when there is no answer: that is not a wrong password.
+    """
+
+    name: str
+    password: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
