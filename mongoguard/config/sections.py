@@ -11,10 +11,10 @@ import re
 from ipaddress import IPv6Address
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from mongoguard.config.secret import Secret
-from mongoguard.config.section import Section
+from mongoguard.config.section import FilePath, Section
 
 __all__ = [
     "MECHANISMS",
@@ -82,14 +82,7 @@ def _bind_ip(value: Any) -> Any:
     return names
 
 
-def _path(value: str) -> str:
-    if not value or "\0" in value:
-        raise ValueError("expected a file path")
-    return value
-
-
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
-FilePath = Annotated[str, AfterValidator(_path)]
 
 
 class UnixDomainSocket(Section):
