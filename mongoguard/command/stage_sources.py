@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from mongoguard.command.arguments import (
     array_of_documents,
-    is_absent,
     missing_field,
     optional_string,
     refuse_unknown_fields,
@@ -33,7 +32,6 @@ __all__ = [
     "change_stream",
     "current_op",
     "documents",
-    "list_cached_users",
     "list_sessions",
     "query_stats",
     "stage_object",
@@ -46,6 +44,9 @@ FIND = needs(A.FIND)
 _CHANGE_STREAM = needs(A.CHANGE_STREAM, A.FIND)
 _LIST_SESSIONS = Privilege(CLUSTER, needs(A.LIST_SESSIONS))
 _INPROG = Privilege(CLUSTER, needs(A.INPROG))
+
+_HIDDEN_QUERY_STATS = needs(A.QUERY_STATS_READ_TRANSFORMED)
+_QUERY_STATS = _HIDDEN_QUERY_STATS | needs(A.QUERY_STATS_READ)
 
 _CURRENT_OP_FIELDS = frozenset(
     {
@@ -200,19 +201,11 @@ def documents(walk: Walk, _name: str, _stage: Document, collection: str, _depth:
     walk.need(ResourcePattern(MatchType.EXACT_NAMESPACE, walk.db, collection), FIND)
 
 
-def list_cached_users(_walk: Walk, name: str, _stage: Document, _collection: str, _depth: int) -> None:
-    """`$listCachedAndActiveUsers`: refused as by a mongod whose feature flag for it is not set, as it is by default.
-
-    It would tell of the service user's cache, not of mongoguard's.
-    """
-    raise CommandError(
-        224,
-        f"{name} is not allowed with the current configuration. You may need to enable the corresponding feature flag",
-    )
-
-
 def query_stats(walk: Walk, name: str, stage: Document, _collection: str, _depth: int) -> None:
-    """`$queryStats`: reading the shapes needs queryStatsRead; transformed (hashed) ones queryStatsReadTransformed."""
-    spec = stage_object(name, stage)
-    transformed = not is_absent(spec, "transformIdentifiers")
-    walk.need(CLUSTER, needs(A.QUERY_STATS_READ_TRANSFORMED if transformed else A.QUERY_STATS_READ))
+    """`$queryStats`: queryStatsReadTransformed, and queryStatsRead beside it unless hmac-sha-256 hides the names.
+
+    The server knows an algorithm that hides nothing, so only the one that is known to hide them counts.
+    """
+    transform = stage_object(name, stage).document("transformIdentifiers")
+    hidden = transform is not None and transform.string("algorithm") == "hmac-sha-256"
+    walk.need(CLUSTER, _HIDDEN_QUERY_STATS if hidden else _QUERY_STATS)

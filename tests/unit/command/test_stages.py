@@ -11,7 +11,7 @@ from mongoguard.command.requires import all_of
 from mongoguard.command.stages import STAGES, UPDATE_STAGES
 from mongoguard.errors import CommandError
 from mongoguard.model.privilege import NOTHING, Requirement
-from tests.unit.command.commands import cluster, command, namespace, required
+from tests.unit.command.commands import any_normal, cluster, command, namespace, required
 
 FIND_C = namespace("t", "c", "find")
 
@@ -28,7 +28,7 @@ PLAIN = words(
 )
 WALKED = words(
     "$lookup $graphLookup $unionWith $facet $out $merge $changeStream $currentOp $listSessions "
-    "$listLocalSessions $documents $rankFusion $scoreFusion $queryStats $listCachedAndActiveUsers"
+    "$listLocalSessions $documents $rankFusion $scoreFusion $queryStats"
 )
 SOURCES = {
     "$collStats": namespace("t", "c", "collStats"),
@@ -40,6 +40,7 @@ SOURCES = {
     "$_internalAllCollectionStats": cluster("allCollectionStats"),
     "$backupCursor": cluster("fsync"),
     "$backupCursorExtend": cluster("fsync"),
+    "$listCachedAndActiveUsers": any_normal("listCachedAndActiveUsers"),
     "$listSampledQueries": cluster("listSampledQueries"),
     "$querySettings": cluster("querySettings"),
 }
@@ -153,12 +154,6 @@ def test_a_pipeline_that_is_too_long_for_the_server_is_the_servers_to_refuse() -
     assert needs(*[{"$match": {}}] * 1001, {"$out": "o"}) == all_of(
         [FIND_C, namespace("t", "o", "insert", "remove")]
     )
-
-
-def test_cached_users_are_listed_to_nobody() -> None:
-    code, errmsg = refusal({"$listCachedAndActiveUsers": {}}, on=1, db="admin")
-    assert code == 224
-    assert errmsg.startswith("$listCachedAndActiveUsers is not allowed with the current configuration.")
 
 
 def test_after_a_join_names_belong_to_the_first_database_again() -> None:
@@ -389,10 +384,10 @@ def test_operations_of_everybody_need_inprog() -> None:
 
 
 def test_query_statistics_have_a_lesser_action_when_they_are_transformed() -> None:
-    assert needs({"$queryStats": {}}, on=1, db="admin") == cluster("queryStatsRead")
-    assert needs({"$queryStats": {"transformIdentifiers": None}}, on=1, db="admin") == cluster(
-        "queryStatsRead"
-    )
+    both = cluster("queryStatsRead", "queryStatsReadTransformed")
+    assert needs({"$queryStats": {}}, on=1, db="admin") == both
+    for shown in (None, {}, 1, "hmac-sha-256", {"algorithm": "none"}, {"algorithm": None}, {"hmacKey": b"k"}):
+        assert needs({"$queryStats": {"transformIdentifiers": shown}}, on=1, db="admin") == both
     transformed = {"$queryStats": {"transformIdentifiers": {"algorithm": "hmac-sha-256"}}}
     assert needs(transformed, on=1, db="admin") == cluster("queryStatsReadTransformed")
 
