@@ -10,18 +10,20 @@ Where mongod differs, on purpose: a client is not told whether a user exists (se
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from mongoguard.authn.channel import Channel
-from mongoguard.authn.conversation import AuthenticationFailure, Expiry, ServerConversation
+from mongoguard.authn.conversation import AuthenticationFailure, Expiry, ServerConversation, Step
 from mongoguard.authn.hello_fields import speculative_attempt, supported_mechs_name
 from mongoguard.authn.logins import LoginAttempt, Logins
 from mongoguard.authn.sasl_requests import Authenticate, Payload, SaslContinue, SaslStart, check_fields
 from mongoguard.authn.scram import SCRAM_MECHANISMS
-from mongoguard.effects import Emit, FetchUser, Flow, Now, perform
-from mongoguard.errors import CommandError, ErrorCode, UpstreamError
+from mongoguard.effects import Emit, FetchUser, Flow, Now, RandomBytes, perform
+from mongoguard.errors import CommandError, ErrorCode, GuardError, UpstreamError
 from mongoguard.model.names import EXTERNAL_DB, UserName
 from mongoguard.model.restriction import Peer, restrictions_met
 from mongoguard.model.user import User, UserRequest
@@ -32,6 +34,13 @@ __all__ = ["AuthenticationSession"]
 
 CONVERSATION_ID = 1
 """The only one: a connection has at most one conversation, and a new saslStart replaces it."""
+
+_ASKED_OF_EVERYBODY = (FetchUser, Now, RandomBytes)
+"""Effects of a conversation that tell nothing of a credential: they are carried out for blocked names too."""
+
+
+class _Blocked(AuthenticationFailure):
+    """A login that was not looked at, because too many have failed before it."""
 
 
 @dataclass(slots=True)
@@ -189,15 +198,17 @@ class AuthenticationSession:
         """One message of the conversation: it goes on, ends in a login, or is over, refused and audited."""
         conversation = attempt.conversation
         try:
-            step = yield from conversation.step(payload.content)
+            step = yield from self._step(conversation, payload.content)
             attempt.name = conversation.name or attempt.name
             if step.user is None:
                 self._attempt = attempt
             else:
-                yield from self._log_in(step.user, attempt.mechanism, step.expiry)
+                yield from self._log_in(step.user, attempt.mechanism, step.expiry, attempt.name)
         except (AuthenticationFailure, UpstreamError, CommandError) as error:
+            name = conversation.name or attempt.name
+            yield from self._count(name, error)
             refusal = _refusal(error)
-            yield from self._audit_refusal(conversation.name or attempt.name, attempt.mechanism, refusal)
+            yield from self._audit_refusal(name, attempt.mechanism, refusal)
             raise refusal from None
         return {
             "conversationId": CONVERSATION_ID,
@@ -205,17 +216,64 @@ class AuthenticationSession:
             "payload": payload.answer(step.answer),
         }
 
-    def _log_in(self, user: User, mechanism: str, expiry: Expiry | None) -> Flow[None]:
-        """The credential is proven: one identity per connection, then the restrictions, then the login."""
+    def _step(self, conversation: ServerConversation, payload: bytes) -> Flow[Step]:
+        """The conversation's next step, but no look at a credential while logins of its name are blocked.
+
+        Such a login goes on until the step that would end it, as with a wrong password: a block shows nothing of the
+        user. Nor is anybody outside asked, who may count failed logins too, and lock the account for good.
+        """
+        if conversation.name is not None:
+            yield from self._refuse_if_blocked(conversation.name)
+        step = conversation.step(payload)
+        resume = partial(step.send, None)
+        try:
+            while True:
+                effect = resume()
+                if conversation.name is not None and not isinstance(effect, _ASKED_OF_EVERYBODY):
+                    yield from self._refuse_if_blocked(conversation.name)
+                try:
+                    resume = partial(step.send, (yield effect))
+                except GuardError as error:
+                    resume = partial(step.throw, error)
+        except StopIteration as stop:
+            return cast("Step", stop.value)
+        finally:
+            step.close()
+
+    def _refuse_if_blocked(self, name: UserName) -> Flow[None]:
+        self._check_block(name, (yield from perform(Now())))
+
+    def _check_block(self, name: UserName, now: float) -> None:
+        block = self._logins.throttle.block(name, self._peer.client, now)
+        if block is not None:
+            secs = math.ceil(block.secs)
+            raise _Blocked(f"too many failed logins: blocked for {secs} s ({block.scope})")
+
+    def _count(self, name: UserName, error: Exception) -> Flow[None]:
+        """A failed proof, but neither one that a block refused, nor a login that could not be decided."""
+        if isinstance(error, AuthenticationFailure) and not isinstance(error, _Blocked):
+            now = yield from perform(Now())
+            self._logins.throttle.failed(name, self._peer.client, now)
+
+    def _log_in(
+        self, user: User, mechanism: str, expiry: Expiry | None, claimed: UserName | None = None
+    ) -> Flow[None]:
+        """The credential is proven: one identity per connection, then the restrictions, then the login.
+
+        `claimed` is the name that the client gave (None: the user's own), under which its failures are counted. They
+        are looked at again: others may have failed while this login was under way.
+        """
+        now = yield from perform(Now())
+        self._check_block(claimed or user.name, now)
         if self._user is not None and self._user.name != user.name:
             raise _second_identity(self._user.name, user.name)
         if not restrictions_met(user.restrictions, self._peer):
             raise AuthenticationFailure("authentication restrictions are not met")
-        login_time = yield from perform(Now())
         param = {"user": user.name.user, "db": user.name.db, "mechanism": mechanism}
         yield from perform(Emit(AuditEvent("authenticate", self._peer, (user.name,), user.roles, param)))
         # Last: were the event not taken, nobody would be logged in.
-        self._user, self._login_time, self._expiry = user, login_time, expiry
+        self._user, self._login_time, self._expiry = user, now, expiry
+        self._logins.throttle.succeeded(claimed or user.name, self._peer.client, now)
 
     def _authenticate(self, db: str, request: Authenticate) -> Flow[dict[str, Any]]:
         mechanism = request.mechanism

@@ -13,6 +13,7 @@ from mongoguard.authn.channel import Channel
 from mongoguard.authn.conversation import ServerConversation
 from mongoguard.authn.sasl_requests import SaslStart
 from mongoguard.authn.scram import SCRAM_MECHANISMS, ScramMechanism, ScramServerConversation
+from mongoguard.authn.throttle import LoginLimits, LoginThrottle
 from mongoguard.errors import CommandError, ErrorCode
 from mongoguard.model.names import EXTERNAL_DB
 from mongoguard.model.restriction import Peer
@@ -39,9 +40,12 @@ BeginConversation = Callable[[LoginAttempt], ServerConversation]
 
 @dataclass(frozen=True, slots=True)
 class Logins:
-    """`sasl`: mechanism name -> how a conversation begins, in the order in which they are offered."""
+    """`sasl`: mechanism name -> how a conversation begins, in the order in which they are offered. `throttle` counts
+    the failed logins of all connections.
+    """
 
     sasl: Mapping[str, BeginConversation] = field(default_factory=dict)
+    throttle: LoginThrottle = field(default_factory=lambda: LoginThrottle(LoginLimits()))
 
 
 def scram_logins(mechanisms: Sequence[str], decoy_key: bytes) -> Mapping[str, BeginConversation]:

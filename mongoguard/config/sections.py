@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from mongoguard.config.ldap_section import Ldap
+from mongoguard.config.login_limits_section import LoginLimitsSection
 from mongoguard.config.secret import Secret
 from mongoguard.config.section import FilePath, Section
 
@@ -30,8 +32,10 @@ __all__ = [
 ]
 
 COMPRESSORS = ("snappy", "zstd", "zlib")
-MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1")
-"""Mechanisms this version serves, in the order it offers them."""
+DEFAULT_MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1")
+"""Mechanisms that are served unasked, in the order in which they are offered."""
+MECHANISMS = (*DEFAULT_MECHANISMS, "PLAIN")
+"""Mechanisms this version can serve."""
 
 DEFAULT_MAX_CONNECTIONS = 65536
 """mongod's own default for net.maxIncomingConnections on Linux is of this size; file descriptors end sooner."""
@@ -41,6 +45,8 @@ DEFAULT_MESSAGE_SECS = 60
 """48 MB arrive within this over 6.4 Mbit/s; a sender slower than that is an attack more often than a link."""
 DEFAULT_UNAUTHENTICATED_BYTES = 131072
 """A hello with its client document is below 4 KB, a SASL step below 16 KB; a Kerberos ticket reaches 64 KB."""
+DEFAULT_LDAP_CONNECTIONS = 4
+"""A group search takes a millisecond, so four connections serve more logins than one process can check."""
 
 
 def _names(value: Any) -> Any:
@@ -245,6 +251,10 @@ class Security(Section):
         description="a number of seconds from 0 to 86400",
     )
     explain_denials: bool = Field(default=False, alias="explainDenials", description="true or false")
+    ldap: Ldap | None = Field(default=None, description="a mapping of keys")
+    login_limits: LoginLimitsSection = Field(
+        default=LoginLimitsSection(), alias="loginLimits", description="a mapping of keys"
+    )
 
     @model_validator(mode="after")
     def _directory_is_complete(self) -> Security:
@@ -259,7 +269,7 @@ class SetParameter(Section):
     """setParameter: the server parameters of mongod that mean something here."""
 
     authentication_mechanisms: Annotated[tuple[str, ...], BeforeValidator(_mechanisms)] = Field(
-        default=MECHANISMS,
+        default=DEFAULT_MECHANISMS,
         alias="authenticationMechanisms",
         description="a comma-separated list of mechanisms",
     )
@@ -268,6 +278,27 @@ class SetParameter(Section):
     )
     audit_authorization_success: bool = Field(
         default=False, alias="auditAuthorizationSuccess", description="true or false"
+    )
+    ldap_user_cache_staleness_interval: int | None = Field(
+        default=None,
+        alias="ldapUserCacheStalenessInterval",
+        ge=3,
+        le=86_400,
+        description="a number of seconds from 3 to 86400",
+    )
+    ldap_pool_max_connections: int = Field(
+        default=DEFAULT_LDAP_CONNECTIONS,
+        alias="ldapConnectionPoolMaximumConnectionsPerHost",
+        ge=1,
+        le=1000,
+        description="a number of connections from 1 to 1000",
+    )
+    ldap_pool_idle_secs: int = Field(
+        default=300,
+        alias="ldapConnectionPoolIdleHostTimeoutSecs",
+        ge=1,
+        le=86_400,
+        description="a number of seconds from 1 to 86400",
     )
 
 

@@ -24,6 +24,7 @@ import trio
 
 from mongoguard.authn.authentication_session import AuthenticationSession
 from mongoguard.authn.logins import Logins, scram_logins
+from mongoguard.authn.throttle import LoginThrottle
 from mongoguard.config.settings import Settings
 from mongoguard.errors import ConfigError
 from mongoguard.model.user import UserRequest
@@ -73,7 +74,10 @@ class Application:
         self._cursors = CursorTable()
         self._session_settings = _session_settings(settings)
         mechanisms = settings.set_parameter.authentication_mechanisms
-        self._logins = Logins(sasl=scram_logins(mechanisms, _decoy_key(settings)))
+        self._logins = Logins(
+            sasl=scram_logins(mechanisms, _decoy_key(settings)),
+            throttle=LoginThrottle(settings.security.login_limits.limits),
+        )
         self._localhost_exception = LocalhostException(
             enabled=settings.set_parameter.enable_localhost_auth_bypass
             and settings.security.user_directory == "upstream",

@@ -442,7 +442,7 @@ def test_a_login_that_began_before_a_change_does_not_outlive_it(before: Any):
     play = Play(session).send(op_msg(final))
     if before is not None:
         play.expect(FetchUser).answer(user_with({}))
-    play.expect(Now).answer(NOW)
+    play.expect(Now).answer(NOW).expect(Now).answer(NOW)  # is the name blocked, before the proof and after it
     assert play.emitted().result == 0
     assert play.reply()["done"] is True
     denied = Play(session).send(op_msg(FIND)).expect(FetchUser).answer(user_with({}))
