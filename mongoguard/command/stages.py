@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from mongoguard.command import stage_joins as joins
 from mongoguard.command import stage_sources as sources
 from mongoguard.command import stage_writes as writes
-from mongoguard.command.requires import needs
+from mongoguard.command.requires import ANY_NORMAL, needs
 from mongoguard.model.action_type import ActionType as A
 from mongoguard.model.resource_pattern import CLUSTER, MatchType, ResourcePattern
 from mongoguard.wire.document import Document
@@ -58,6 +58,15 @@ def _on_cluster(*actions: str) -> StageWalk:
 
     def walk(walk: Walk, _name: str, _stage: Document, _collection: str, _depth: int) -> None:
         walk.need(CLUSTER, needed)
+
+    return walk
+
+
+def _on_any_normal(*actions: str) -> StageWalk:
+    needed = needs(*actions)
+
+    def walk(walk: Walk, _name: str, _stage: Document, _collection: str, _depth: int) -> None:
+        walk.need(ANY_NORMAL, needed)
 
     return walk
 
@@ -115,9 +124,9 @@ _ROWS: tuple[StageRow, ...] = (
     StageRow("$backupCursorExtend", _on_cluster(A.FSYNC), is_source=True, note="Enterprise"),
     StageRow(
         "$listCachedAndActiveUsers",
-        sources.list_cached_users,
+        _on_any_normal(A.LIST_CACHED_AND_ACTIVE_USERS),
         is_source=True,
-        note="refused: it would tell of the service user, and mongod offers it in tests only",
+        note="tells of the service user, not of mongoguard's; mongod offers it in tests only",
     ),
     StageRow("$search", since="7.0", note="Atlas Search; find on the collection"),
     StageRow("$searchMeta", since="7.0", note="Atlas Search; find on the collection"),

@@ -218,7 +218,10 @@ def _read_user_file(path: str) -> UserFile:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise ConfigError(f"security.userFile: cannot read {path}: {error}") from None
-    return parse_user_file(text, path)
+    users = parse_user_file(text, path)
+    for role in users.missing_roles:
+        log.warning("security.userFile %s: the role %s does not exist and grants nothing", path, role)
+    return users
 
 
 def open_directory(settings: Settings, upstream: Upstream) -> UpstreamDirectory | FileDirectory:

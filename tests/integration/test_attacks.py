@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from bson import Binary
+from bson import Binary, Int64
 from pymongo.errors import OperationFailure
 
 from tests.rawwire import RawConnection
@@ -120,6 +120,21 @@ def test_a_stranger_leaves_no_session_in_the_server(server: Guard | Mongod, guar
 
 
 # ---- logins that began before a change ------------------------------------------------------------------------------
+
+
+def test_what_the_upstream_refuses_does_not_tell_what_was_added(guarded: Guard) -> None:
+    """The service user may not do what `internal` allows; the upstream prints the command that it refuses."""
+    with guarded.client() as root, contextlib.suppress(OperationFailure):
+        root.admin.command("createUser", "machine", pwd=password_of("machine"), roles=["__system"])
+    with RawConnection(guarded.address) as raw:
+        raw.log_in("machine", password_of("machine"))
+        lsid = {"id": Binary(uuid.uuid4().bytes, 4)}
+        reply = raw.command("shop", {"find": "visible", "term": Int64(1), "lsid": lsid})
+        assert (reply["code"], reply["codeName"]) == (UNAUTHORIZED, "Unauthorized")
+        assert reply["errmsg"].startswith("not authorized on shop to execute command { find: ")
+        for added in ("impersonated", "$audit", "uid", "__system"):
+            assert added not in str(reply)
+        assert list(reply)[:4] == ["ok", "errmsg", "code", "codeName"]
 
 
 def begin_login(raw: RawConnection, user: str) -> tuple[str, str]:

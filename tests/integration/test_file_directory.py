@@ -242,6 +242,7 @@ def test_a_role_that_does_not_exist_grants_nothing(file_guard: FileGuard) -> Non
         assert client.shop.orders.find_one() == {"_id": 1}
         with pytest.raises(OperationFailure):
             client.other.orders.find_one()
+    assert "does not exist and grants nothing" in file_guard.log
 
 
 @pytest.mark.parametrize(("name", "allowed"), [("near", True), ("away", False), ("nowhere", False)])

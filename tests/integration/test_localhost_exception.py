@@ -118,6 +118,17 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("admin", {"currentOp": 1}),
     ("admin", {"currentOp": 1, "$ownOps": True}),
     ("admin", {"killOp": 1, "op": 1}),
+    *(
+        ("admin", {"aggregate": 1, "pipeline": pipeline, "cursor": {}})
+        for pipeline in (
+            [{"$currentOp": {"allUsers": True}}],
+            [{"$currentOp": {}}, {"$unionWith": {"coll": "x", "pipeline": []}}],
+            [{"$currentOp": {}}, {"$lookup": {"from": "x", "as": "y", "pipeline": []}}],
+            [{"$currentOp": {}}, {"$out": "x"}],
+            [{"$listLocalSessions": {}}],
+            [],
+        )
+    ),
     ("admin", {"endSessions": []}),
     ("admin", {"listCollections": 1, "nameOnly": True, "authorizedCollections": True}),
     ("admin", {"find": "c", "lsid": {"id": Binary(b"x" * 16, 4)}}),
@@ -157,6 +168,12 @@ def test_it_grants_nothing_but_the_first_user(server: Guard | Mongod) -> None:
             reply = raw.command(db, command)
             assert reply.get("code", 0) == code, (command, reply)
         assert raw.command("admin", {"listDatabases": 1})["databases"] == []
+        for options in ({}, {"allUsers": False}, {"idleConnections": True, "idleSessions": True}):
+            for rest in ([], [{"$group": {"_id": None, "n": {"$sum": 1}}}], [{"$facet": {"a": []}}]):
+                pipeline = [{"$currentOp": options}, *rest]
+                reply = raw.command("admin", {"aggregate": 1, "pipeline": pipeline, "cursor": {}})
+                shown = [{"a": []}] if rest and "$facet" in rest[0] else []
+                assert reply["cursor"]["firstBatch"] == shown, (pipeline, reply)
         status = raw.command("admin", {"connectionStatus": 1, "showPrivileges": True})["authInfo"]
         assert not any(status.values()), status
 

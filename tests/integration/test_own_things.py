@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from bson import Binary, Int64
+from bson import Binary, Decimal128, Int64
 from pymongo.errors import OperationFailure
 
 from tests.rawwire import ConnectionEnded, RawConnection
@@ -403,6 +403,107 @@ def test_all_sessions_are_killed_by_holders_of_the_right_only(
         assert code_of(root.command("admin", {"killAllSessions": users})) == 0
         assert not lives(owner, cursor, lsid)
         assert lives(rival, other, foreign) is bool(users)
+
+
+UUID_ONE = {"id": Binary(b"x" * 16, 4)}
+FOREIGN_ONE = {**UUID_ONE, "uid": Binary(b"x" * 32)}
+NOT_PATTERNS: list[Any] = [
+    *(
+        1,
+        None,
+        {},
+        "s",
+        [1],
+        [None],
+        [[]],
+        [{"bogus": 1}],
+        [{"uid": 1}],
+        [{"lsid": {}}],
+        [{"lsid": UUID_ONE}],
+    ),
+    *([{"users": []}], [{"roles": []}], [{"users": []}, 1]),
+]
+LISTED_WRONGLY: list[Any] = [
+    *({"allUsers": both, "users": users} for both in (True, False, None) for users in ([], [None], None)),
+    *({"allUsers": both, "users": [{"user": OWNER, "db": "admin"}]} for both in (True, False)),
+    *({"allUsers": both, "users": [{"user": RIVAL, "db": "admin"}]} for both in (True, False)),
+    *({"users": [None, {"user": user, "db": "admin"}]} for user in (OWNER, RIVAL)),
+    *({"users": users} for users in (1, [1], [{"user": None, "db": "x"}], [{"user": 1, "db": "x"}], [{}])),
+]
+FORMS: list[dict[str, Any]] = [
+    *({"killAllSessionsByPattern": patterns} for patterns in NOT_PATTERNS),
+    *({"killAllSessions": users} for users in (1, None, [1], [{"bogus": 1}])),
+    *({"killOp": 1, "op": op} for op in (1.5, 3e9, 2.0**63, float("nan"), -float("inf"), 1e300)),
+    *(
+        {"killOp": 1, "op": Decimal128(op)}
+        for op in ("1.5", "NaN", "-Infinity", "1E+19", "3E+9", "2147483648")
+    ),
+    *({"killOp": 1, "op": Decimal128(op)} for op in ("9223372036854775808", "1E-3", "4611686018427387904.5")),
+    *({"killOp": 1, "op": Decimal128(op)} for op in ("2E+9", "1.9999999999999999999E+9")),
+    *(
+        {command: sessions}
+        for command in ("killSessions", "endSessions", "refreshSessions")
+        for sessions in (None, 1, [1], [None, 1], [None, UUID_ONE], [UUID_ONE, None], [None, FOREIGN_ONE])
+    ),
+    *({command: [None]} for command in ("killSessions", "endSessions", "refreshSessions")),
+    *(
+        {"aggregate": 1, "pipeline": [{"$listLocalSessions": options}], "cursor": {}}
+        for options in LISTED_WRONGLY
+    ),
+]
+
+
+@pytest.mark.parametrize("user", [OWNER, ROOT])
+def test_every_form_is_answered_with_mongods_code(guarded: Guard, user: str) -> None:
+    for command in FORMS:
+        with logged_in(guarded.upstream, user) as there, logged_in(guarded, user) as here:
+            expected, answered = there.command("admin", command), here.command("admin", command)
+            if user == ROOT and command == {"killAllSessionsByPattern": [{"users": []}, 1]}:
+                # mongod parses all patterns before it asks for impersonate
+                assert (code_of(expected), code_of(answered)) == (14, UNAUTHORIZED)
+            else:
+                assert code_of(answered) == code_of(expected), (command, expected, answered)
+
+
+def test_nulls_are_no_sessions_so_all_of_ones_own_are_killed(server: Guard | Mongod) -> None:
+    own, foreign = new_session(), new_session()
+    with logged_in(server, OWNER) as owner, logged_in(server, RIVAL) as rival:
+        mine, others = opened(owner, own), opened(rival, foreign)
+        assert code_of(owner.command("admin", {"killSessions": [None]})) == 0
+        assert not lives(owner, mine, own)
+        assert lives(rival, others, foreign)
+
+
+def test_nulls_among_users_list_ones_own_sessions(server: Guard | Mongod) -> None:
+    own, foreign = new_session(), new_session()
+    with logged_in(server, OWNER) as owner, logged_in(server, RIVAL) as rival:
+        use(owner, own)
+        use(rival, foreign)
+        for users in ([None], [None, {"user": OWNER, "db": "admin"}]):
+            found = sessions(owner, "$listLocalSessions", {"users": users})
+            assert {uid for _id, uid in found} <= {bytes(digest(OWNER))}
+            assert bytes(foreign["id"]) not in ids(found)
+
+
+@pytest.mark.parametrize(
+    ("db", "command"),
+    [
+        ("admin", {"usersInfo": {"forAllDBs": True}}),
+        ("admin", {"usersInfo": 1}),
+        ("admin", {"usersInfo": "mongoguard"}),
+        ("admin", {"rolesInfo": 1}),
+    ],
+    ids=str,
+)
+def test_an_administrator_is_shown_the_service_user_as_by_mongod(
+    guarded: Guard, db: str, command: dict[str, Any]
+) -> None:
+    """It is an account of the deployment, and its mightiest: who watches over accounts must see it."""
+    with logged_in(guarded.upstream, ROOT) as there, logged_in(guarded, ROOT) as here:
+        (name,) = {"users", "roles"} & set(expected := there.command(db, command))
+        assert here.command(db, command)[name] == expected[name]
+        if name == "users":
+            assert {"mongoguard"} <= {user["user"] for user in expected[name]}
 
 
 MALFORMED: list[dict[str, Any]] = [

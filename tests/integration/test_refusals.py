@@ -149,6 +149,29 @@ REFUSED: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("shop", {"find": "orders", "maxTimeMS": "soon"}),
         ("shop", {"find": "orders", "apiVersion": "2"}),
         ("shop", {"find": "orders", "apiStrict": True}),
+        # arrays of nulls, and nulls for arrays
+        ("shop", {"update": "orders", "updates": [None]}),
+        ("shop", {"update": "orders", "updates": [None, 1]}),
+        ("shop", {"update": "orders", "updates": [None, {"q": {}, "u": {}}]}),
+        ("shop", {"update": "orders", "updates": None}),
+        ("shop", {"insert": "orders", "documents": [None]}),
+        ("shop", {"createRole": "x", "privileges": [None], "roles": []}),
+        ("shop", {"createRole": "x", "privileges": None, "roles": []}),
+        ("shop", {"grantRolesToUser": "x", "roles": None}),
+        ("shop", {"killCursors": "orders", "cursors": [None]}),
+        ("shop", {"killCursors": "orders", "cursors": [None, 1]}),
+        # the length of a pipeline is looked at after the privileges
+        *(
+            (db, {"aggregate": "t", "pipeline": pipeline, "cursor": {}})
+            for db in ("shop", "elsewhere")
+            for pipeline in (
+                [{"$match": {}}] * 1001,
+                [{"$facet": {"a": [{"$match": {}}] * 1001}}],
+                [{"$lookup": {"from": "u", "as": "v", "pipeline": [{"$match": {}}] * 1001}}],
+                [*[{"$match": {}}] * 1001, {"$bogus": 1}],
+            )
+        ),
+        ("admin", {"aggregate": 1, "pipeline": [{"$listCachedAndActiveUsers": {}}], "cursor": {}}),
     ],
     "nobody": [
         ("shop", {"find": "orders"}),

@@ -28,7 +28,7 @@ from mongoguard.command.requires import (
 )
 from mongoguard.command.sessions import IMPERSONATE, requires_own_sessions, session_uid
 from mongoguard.command.spec import Asker, CommandRow, Handling, Requires, needs_nothing
-from mongoguard.command.stages import _on_cluster, _on_collection
+from mongoguard.command.stages import _on_any_normal, _on_cluster, _on_collection
 from mongoguard.errors import CommandError
 from mongoguard.model.names import Namespace, UserName
 from mongoguard.model.privilege import NOTHING, AllOf, AnyOf, Requirement
@@ -295,6 +295,7 @@ def test_a_stages_shape_is_its_resource() -> None:
     shapes: list[tuple[Any, Requirement]] = [
         (_on_collection, namespace("d", "c", "find", "top")),
         (_on_cluster, cluster("find", "top")),
+        (_on_any_normal, any_normal("find", "top")),
     ]
     for shape, expected in shapes:
         walk = Walk("d", ALICE, bypass=False)

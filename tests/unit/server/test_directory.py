@@ -291,6 +291,19 @@ async def test_a_file_is_read_at_the_start_and_at_a_reload_only(tmp_path):
     assert (await files.fetch(BOB)).name == BOB.name
 
 
+async def test_roles_that_do_not_exist_are_warned_of_at_the_start_and_at_a_reload(tmp_path, caplog):
+    path = tmp_path / "users.yaml"
+    write(path, "ann")
+    files = FileDirectory(str(path))
+    assert not caplog.messages
+    path.write_text("users: [{user: CN=x, db: $external, roles: [{role: gone, db: shop}]}]")
+    expected = f"security.userFile {path}: the role gone@shop does not exist and grants nothing"
+    files.reload()
+    assert caplog.messages == [expected]
+    FileDirectory(str(path))
+    assert caplog.messages == [expected] * 2
+
+
 def test_the_settings_choose_the_directory(tmp_path, upstream):
     assert isinstance(open_directory(SETTINGS, upstream), UpstreamDirectory)
     path = tmp_path / "users.yaml"
