@@ -13,6 +13,7 @@ from hypothesis import settings
 from tests.kerberos import Kdc
 from tests.ldap_servers import Slapd
 from tests.node_clients import NodeClients
+from tests.oidc_provider import MongodbOidcProvider, OidcProvider
 from tests.pki import Pki
 from tests.samba_ad import SambaAD
 from tests.servers import Guard, Mongod, create_test_users
@@ -164,6 +165,35 @@ def kdc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kdc]:
         yield server.start().wait()
     finally:
         server.kill()
+
+
+@pytest.fixture(scope="session")
+def oidc_server(pki: Pki) -> Iterator[OidcProvider]:
+    """The stand-in identity provider; ask for `oidc_provider`."""
+    provider = OidcProvider(pki).start()
+    try:
+        yield provider
+    finally:
+        provider.stop()
+
+
+@pytest.fixture
+def oidc_provider(oidc_server: OidcProvider) -> Iterator[OidcProvider]:
+    """The stand-in identity provider, which publishes and signs what a test asks for; it behaves again afterwards."""
+    yield oidc_server
+    oidc_server.reset()
+
+
+@pytest.fixture(scope="session")
+def mongodb_oidc_provider(
+    pki: Pki, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MongodbOidcProvider]:
+    """MongoDB's own test identity provider: every token is alice's, of the group dba."""
+    provider = MongodbOidcProvider(tmp_path_factory.mktemp("oidc"), pki)
+    try:
+        yield provider.start().wait()
+    finally:
+        provider.kill()
 
 
 @pytest.fixture
