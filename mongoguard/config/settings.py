@@ -11,9 +11,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from mongoguard.config.key_problems import describe
+from mongoguard.config.ldap_section import read_query_passwords
 from mongoguard.config.secret import Secret
 from mongoguard.config.section import Section
 from mongoguard.config.sections import (
@@ -59,6 +60,28 @@ class Settings(Section):
         default="auto", description="auto or 1"
     )
 
+    @model_validator(mode="after")
+    def _ldap_fits(self) -> Settings:
+        ldap, parameters = self.security.ldap, self.set_parameter
+        if ldap is None and "PLAIN" in parameters.authentication_mechanisms:
+            raise ValueError("setParameter.authenticationMechanisms: PLAIN needs security.ldap")
+        if parameters.ldap_user_cache_staleness_interval is not None and (
+            ldap is None or "user_cache_staleness_secs" in ldap.model_fields_set
+        ):
+            raise ValueError(
+                "setParameter.ldapUserCacheStalenessInterval: another name for "
+                "security.ldap.userCacheStalenessSecs; set that one alone"
+            )
+        return self
+
+    @property
+    def ldap_staleness_secs(self) -> int:
+        """How long an answer of the LDAP directory may be used after it was given; 0 without `security.ldap`."""
+        ldap = self.security.ldap
+        if ldap is None:
+            return 0
+        return self.set_parameter.ldap_user_cache_staleness_interval or ldap.user_cache_staleness_secs
+
     def warnings(self) -> tuple[str, ...]:
         """What is allowed but dangerous, one sentence each; printed at start and by `mongoguard check`."""
         uri = self.upstream.uri.reveal()
@@ -92,6 +115,10 @@ class Settings(Section):
                 self.audit_log is None and self.set_parameter.audit_authorization_success,
                 "setParameter.auditAuthorizationSuccess does nothing without an auditLog section",
             ),
+            (
+                self.security.ldap is not None and self.security.ldap.sends_in_clear,
+                "security.ldap.transportSecurity is none: passwords cross the network to the directory in clear",
+            ),
         )
         return tuple(text for dangerous, text in checks if dangerous)
 
@@ -114,6 +141,8 @@ def parse_settings(
     if not isinstance(values, dict):
         raise ConfigError(f"{source}: expected a mapping of keys such as net, upstream, security")
     problems, values = _resolve_uri(values, environ, read_file)
+    more, values = read_query_passwords(values, lambda t, key, into: _substitute(t, environ, key, into))
+    problems += more
     problems += ["source: unknown key"] if "source" in values else []
     try:
         settings = Settings.model_validate({**values, "source": source})

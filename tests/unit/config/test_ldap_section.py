@@ -1,0 +1,209 @@
+"""security.ldap: every key, its default, and the sentence for what is wrong with it."""
+
+import pytest
+import yaml
+
+from mongoguard.authn.ldap.group_lookup import NestedGroups
+from mongoguard.config.ldap_section import Ldap, ServerName
+from mongoguard.config.secret import Secret
+from mongoguard.config.settings import parse_settings
+from mongoguard.errors import ConfigError
+
+TEMPLATE = "{USER}?memberOf?base"
+
+
+def read(ldap, parameters=None, environ=None):
+    text = yaml.safe_dump(
+        {
+            "upstream": {"uri": "mongodb://s:p@localhost/?tls=true"},
+            "security": {"ldap": ldap},
+            "setParameter": parameters or {},
+        }
+    )
+    return parse_settings(text, "c", environ=environ or {}, read_file=lambda path: path)
+
+
+def section(ldap, **more) -> Ldap:
+    found = read({"servers": "ldap.example", **ldap}, **more).security.ldap
+    assert found is not None
+    return found
+
+
+def problem(ldap, **more) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read(ldap, **more)
+    return str(caught.value)
+
+
+def test_servers_alone_are_a_whole_section():
+    ldap = section({})
+    assert ldap.servers == (ServerName("ldap.example"),)
+    assert (ldap.transport_security, ldap.default_port) == ("tls", 636)
+    assert (ldap.timeout_ms, ldap.retry_count, ldap.validate_server_config) == (10_000, 0, True)
+    assert ldap.bind.query_user is None
+    assert ldap.mapping.rules == ()
+    assert ldap.lookup is None
+    assert ldap.user_cache_staleness_secs == 90
+
+
+def test_a_whole_enterprise_section_is_accepted():
+    ldap = section(
+        {
+            "servers": "dc1.example:636, dc2.example,srv:corp.example , srv_raw:_ldap._tcp.corp.example, [::1]:3269",
+            "transportSecurity": "startTLS",
+            "CAFile": "/etc/ca.pem",
+            "bind": {"method": "simple", "queryUser": "cn=svc", "queryPassword": ["new", "${OLD}"]},
+            "timeoutMS": 5000,
+            "retryCount": 2,
+            "userToDNMapping": '[{match: "x"}]'.replace("match", '"match"').replace(
+                '"x"', '"(.+)", "substitution": "uid={0},ou=people"'
+            ),
+            "authz": {"queryTemplate": "ou=groups??sub?(member={USER})", "requireRoles": True},
+            "nestedGroups": "recursive",
+            "roleMapping": {"cn=dba,ou=groups": ["root", {"role": "read", "db": "shop"}]},
+            "validateLDAPServerConfig": False,
+            "userCacheStalenessSecs": 30,
+        },
+        environ={"OLD": "older"},
+    )
+    assert ldap.servers == (
+        ServerName("dc1.example", 636),
+        ServerName("dc2.example"),
+        ServerName("corp.example", None, "srv"),
+        ServerName("_ldap._tcp.corp.example", None, "srv_raw"),
+        ServerName("::1", 3269),
+    )
+    assert ldap.default_port == 389
+    assert ldap.bind.query_passwords == (Secret("new"), Secret("older"))
+    assert ldap.strategy is NestedGroups.RECURSIVE
+    assert ldap.lookup is not None
+    assert ldap.authz.require_roles
+    assert len(ldap.mapping.rules) == len(ldap.role_table.table) == 1
+
+
+@pytest.mark.parametrize(
+    ("ldap", "expected"),
+    [
+        ({}, "security.ldap.servers: required: a comma-separated list of host"),
+        ({"servers": "a,,b"}, "security.ldap.servers: expected host, host:port, srv:NAME"),
+        ({"servers": "ldaps://a"}, "write host:port without ldap:// or ldaps://"),
+        ({"servers": "a:0"}, "a port is a number from 1 to 65535"),
+        ({"servers": "a:99999"}, "a port is a number from 1 to 65535"),
+        ({"servers": "a b"}, "security.ldap.servers: expected host"),
+        ({"servers": "a,a"}, "a server is given twice"),
+        ({"servers": "srv:"}, "expected a domain name after srv:"),
+        ({"servers": ",".join(f"h{n}" for n in range(33))}, "expected at most 32 servers"),
+        ({"servers": 3}, "expected a comma-separated list of servers"),
+        ({"transportSecurity": "starttls"}, 'expected tls, startTLS or none, not "starttls"'),
+        ({"transportSecurity": "none", "CAFile": "f"}, "security.ldap.CAFile is only used with"),
+        ({"bind": {"method": "sasl"}}, "security.ldap.bind.method: sasl is not supported: DIGEST-MD5"),
+        ({"bind": {"useOSDefaults": True}}, "security.ldap.bind.useOSDefaults: not supported: it is for Windows"),
+        ({"bind": {"saslMechanisms": "GSSAPI"}}, "security.ldap.bind.saslMechanisms: not supported"),
+        ({"bind": {"queryUser": "cn=s"}}, "queryUser and queryPassword need each other"),
+        ({"bind": {"queryPassword": "x"}}, "queryUser and queryPassword need each other"),
+        ({"bind": {"queryUser": "cn=s", "queryPassword": ""}}, "bind.queryPassword: expected a password that is not"),
+        ({"bind": {"queryUser": "cn=s", "queryPassword": []}}, "bind.queryPassword: expected a password that is not"),
+        ({"bind": {"queryUser": "cn=s", "queryPassword": ["a", 3]}}, "bind.queryPassword: expected a password"),
+        ({"bind": {"queryUser": " ", "queryPassword": "x"}}, "that would bind as nobody"),
+        ({"bind": {"queryUser": "cn=s", "queryPassword": "${NO}"}}, "the environment variable NO is not set"),
+        ({"timeoutMS": 0}, "security.ldap.timeoutMS: expected a number of milliseconds"),
+        ({"retryCount": -1}, "security.ldap.retryCount: expected a number of repetitions"),
+        ({"userToDNMapping": "["}, "security.ldap.userToDNMapping: expected a JSON array"),
+        ({"userToDNMapping": [{"match": "(.+)"}]}, "security.ldap.userToDNMapping[0]: expected match and exactly one"),
+        ({"authz": {"queryTemplate": "{NAME}?memberOf"}}, "security.ldap.authz.queryTemplate: '{NAME}'"),
+        ({"authz": {"requireRoles": True}}, "security.ldap.authz.requireRoles needs security.ldap.authz.queryTemplate"),
+        ({"nestedGroups": "recursive"}, "security.ldap.nestedGroups needs security.ldap.authz.queryTemplate"),
+        ({"roleMapping": {}}, "security.ldap.roleMapping needs security.ldap.authz.queryTemplate"),
+        (
+            {"authz": {"queryTemplate": TEMPLATE}, "nestedGroups": "in_chain"},
+            "with nestedGroups in_chain the template must find entries",
+        ),
+        (
+            {"authz": {"queryTemplate": TEMPLATE}, "roleMapping": {"dba": ["root"]}},
+            "security.ldap.roleMapping: 'dba' is not a group's DN",
+        ),
+        ({"userCacheStalenessSecs": 2}, "security.ldap.userCacheStalenessSecs: expected a number of seconds from 3"),
+        ({"server": "x"}, "security.ldap.server: unknown key; did you mean security.ldap.servers?"),
+    ],
+)  # fmt: skip
+def test_a_wrong_key_is_refused_with_its_path_and_what_was_expected(ldap, expected):
+    servers = {} if not ldap or "server" in ldap else {"servers": "ldap.example"}
+    assert expected in problem({**servers, **ldap})
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("ldapUserCacheInvalidationInterval", "an answer older than that is never used"),
+        ("ldapUserCacheRefreshInterval", "a third of security.ldap.userCacheStalenessSecs"),
+        ("ldapShouldRefreshUserCacheEntries", "a third of security.ldap.userCacheStalenessSecs"),
+        ("ldapForceMultiThreadMode", "mongoguard does not use libldap"),
+        ("ldapEnableOpenLDAPLogging", "mongoguard does not use libldap"),
+        ("ldapUseConnectionPool", "searches always use a pool"),
+        ("ldapConnectionPoolMinimumConnectionsPerHost", "opened when they are used"),
+        ("ldapConnectionPoolMaximumConnectionsInProgressPerHost", "is the bound"),
+        ("ldapConnectionPoolHostRefreshIntervalMillis", "tried again"),
+        ("ldapConnectionPoolUseLatencyForHostPriority", "the order of security.ldap.servers"),
+        ("ldapServers", "write security.ldap.servers"),
+        ("ldapQueryUser", "write security.ldap.bind.queryUser"),
+        ("ldapQueryPassword", "write security.ldap.bind.queryPassword"),
+        ("ldapTimeoutMS", "write security.ldap.timeoutMS"),
+        ("ldapRetryCount", "write security.ldap.retryCount"),
+        ("ldapUserToDNMapping", "write security.ldap.userToDNMapping"),
+        ("ldapFollowReferrals", "not supported"),
+    ],
+)
+def test_an_enterprise_parameter_without_a_meaning_here_is_refused_with_a_sentence(name, expected):
+    text = problem({"servers": "h"}, parameters={name: 30})
+    assert text.startswith(f"c: setParameter.{name}: ")
+    assert expected in text
+
+
+def test_the_staleness_goes_by_enterprises_name_too_and_only_one_of_the_two():
+    assert read({"servers": "h"}, {"ldapUserCacheStalenessInterval": 45}).ldap_staleness_secs == 45
+    assert read({"servers": "h", "userCacheStalenessSecs": 60}).ldap_staleness_secs == 60
+    both = problem(
+        {"servers": "h", "userCacheStalenessSecs": 60}, parameters={"ldapUserCacheStalenessInterval": 45}
+    )
+    assert "setParameter.ldapUserCacheStalenessInterval: another name for" in both
+
+
+def test_the_pool_takes_enterprises_parameters():
+    parameters = read(
+        {"servers": "h"},
+        {"ldapConnectionPoolMaximumConnectionsPerHost": 2, "ldapConnectionPoolIdleHostTimeoutSecs": 60},
+    ).set_parameter
+    assert (parameters.ldap_pool_max_connections, parameters.ldap_pool_idle_secs) == (2, 60)
+
+
+def test_the_query_password_is_never_printed():
+    settings = read({"servers": "h", "bind": {"queryUser": "cn=s", "queryPassword": ["canary1", "canary2"]}})
+    assert "canary" not in repr(settings) + str(settings.model_dump())
+    assert "canary" not in problem(
+        {"servers": "h", "bind": {"queryUser": "", "queryPassword": ["canary1", 3]}}
+    )
+
+
+def test_plain_needs_a_directory():
+    with pytest.raises(ConfigError, match="authenticationMechanisms: PLAIN needs security.ldap"):
+        parse_settings(
+            "{upstream: {uri: 'mongodb://h'}, setParameter: {authenticationMechanisms: PLAIN}}",
+            "c",
+            environ={},
+            read_file=lambda path: path,
+        )
+    mechanisms = read(
+        {"servers": "h"}, {"authenticationMechanisms": "PLAIN"}
+    ).set_parameter.authentication_mechanisms
+    assert mechanisms == ("PLAIN",)
+    assert "PLAIN" not in read({"servers": "h"}).set_parameter.authentication_mechanisms
+
+
+@pytest.mark.parametrize(
+    ("servers", "warned"),
+    [("localhost,127.0.0.1:389", False), ("ldap.example", True), ("srv:corp.example", True)],
+)
+def test_passwords_in_clear_to_another_host_are_warned_of(servers, warned):
+    settings = read({"servers": servers, "transportSecurity": "none"})
+    assert any("transportSecurity is none" in text for text in settings.warnings()) == warned
+    assert not any("transportSecurity" in text for text in read({"servers": servers}).warnings())
