@@ -128,7 +128,7 @@ _DOCUMENTS = (
         aliases=("findandmodify",),
         fields="query update sort remove new upsert fields hint collation arrayFilters let bypassDocumentValidation "
         "encryptionInformation collectionUUID bypassEmptyTsReplacement",
-        internal_fields="runtimeConstants isTimeseriesNamespace sampleId originalQuery originalCollation stmtId "
+        internal_fields="runtimeConstants isTimeseriesNamespace sampleId originalQuery originalCollation "
         "$_allowShardKeyUpdatesWithoutFullShardKeyInQuery",
     ),
     _row(
