@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import bson
 import pytest
 from bson import Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 
@@ -47,6 +48,13 @@ def test_a_huge_command_is_cut() -> None:
         (0x0C, b"\4\0\0\0a.b\0" + b"x" * 12, "DBRef('a.b',787878787878787878787878)"),
         (0x09, (2**62).to_bytes(8, "little"), "new Date(4611686018427387904)"),
         (0x03, b"\x0d\0\0\0\x08a\0\0\x08a\0\0\0", "..."),
+        # What is no UTF-8 must not turn a refusal into another error.
+        (0x02, b"\4\0\0\0a\xffb\0", '"a\ufffdb"'),
+        (0x02, b"\xa2\0\0\0" + b"\xff" * 161 + b"\0", '"..."'),
+        (0x0D, b"\4\0\0\0a\xffb\0", "a\ufffdb"),
+        (0x0F, b"\x11\0\0\0\4\0\0\0a\xffb\0\5\0\0\0\0", "CodeWScope( a\ufffdb, {})"),
+        (0x0B, b"a\xff\0i\xff\0", "/a\ufffd/i\ufffd"),
+        (0x0C, b"\4\0\0\0a\xffb\0" + b"x" * 12, "DBRef('a\ufffdb',787878787878787878787878)"),
     ],
 )
 def test_rare_types_are_printed_as_mongod_prints_them(kind: int, value: bytes, text: str) -> None:
@@ -79,6 +87,7 @@ OID = ObjectId("0123456789abcdef01234567")
         (1.5, "1.5"),
         (2.0, "2.0"),
         (1e100, "1e+100.0"),
+        (0.1 + 0.2, "0.3"),
         (5, "5"),
         (Int64(5), "5"),
         (True, "true"),
@@ -89,7 +98,7 @@ OID = ObjectId("0123456789abcdef01234567")
         ("x" * 160, f'"{"x" * 150}..."'),
         (b"\1\xab", "BinData(0, 01AB)"),
         (b"\1" * 80, "BinData(0, " + "01" * 80 + ")"),
-        (b"\1" * 81, "BinData(0, " + "01" * 70 + "...)"),
+        (b"\xab" * 81, "BinData(0, " + "AB" * 70 + "...)"),
         (Binary(b"\1\2", 2), "BinData(2, 0102)"),
         (Binary(b"secret", 6), '"###"'),
         (Binary(bytes(range(16)), 4), 'UUID("00010203-0405-0607-0809-0a0b0c0d0e0f")'),
@@ -101,6 +110,7 @@ OID = ObjectId("0123456789abcdef01234567")
         (Code("f()"), "f()"),
         (Code("f" * 80), "f" * 70 + "..."),
         (Code("f()", {"a": 1}), "CodeWScope( f(), { a: 1 })"),
+        (Code("", {"a": 1}), "CodeWScope( , { a: 1 })"),
         (MinKey(), "MinKey"),
         (MaxKey(), "MaxKey"),
         ([], "[]"),
@@ -154,3 +164,57 @@ def test_other_refusals_print_the_command() -> None:
         13,
         'not authorized on t to execute command { find: "c", $db: "t" }',
     )
+
+
+def _nested(levels: int) -> dict[str, Any]:
+    value: Any = 1
+    for _ in range(levels):
+        value = {"a": value}
+    return {"nope": value}
+
+
+def test_a_hundred_levels_are_opened_and_no_more() -> None:
+    inside = "{ a: " * 100 + "1" + " }" * 100
+    assert print_command(command(_nested(100))) == f'{{ nope: {inside}, $db: "t" }}'
+    inside = "{ a: " * 100 + "{ ... }" + " }" * 100
+    assert print_command(command(_nested(101))) == f'{{ nope: {inside}, $db: "t" }}'
+
+
+def test_the_levels_of_a_single_statement_are_counted_alike() -> None:
+    document = _nested(98)["nope"]
+    inside = "{ a: " * 98 + "1" + " }" * 98
+    for nested, text in ((document, inside), ({"a": document}, "{ a: " + inside + " }")):
+        sent = command({"insert": "c", "documents": [nested]})
+        assert print_command(sent) == f'{{ insert: "c", documents: [ {text} ], $db: "t" }}'
+    sent = command({"insert": "c", "documents": [{"a": {"a": document}}]})
+    assert "{ ... }" in print_command(sent)
+
+
+def test_what_counts_is_how_long_a_document_is_and_not_where_it_lies() -> None:
+    sent = command({"nope": b"x" * MAX_OPENED_BYTES, "then": {"a": 1}})
+    assert print_command(sent).endswith(', then: { a: 1 }, $db: "t" }')
+
+
+def test_a_document_of_just_that_length_is_opened() -> None:
+    overhead = len(bson.encode({"a": ""}))
+    fits = {"a": "x" * (MAX_OPENED_BYTES - overhead)}
+    assert len(bson.encode(fits)) == MAX_OPENED_BYTES
+    assert "..." in print_command(command({"nope": fits}))
+    assert print_command(command({"nope": fits})).startswith('{ nope: { a: "xxx')
+    longer = {"a": fits["a"] + "x"}
+    assert print_command(command({"nope": longer})) == '{ nope: { ... }, $db: "t" }'
+
+
+def _of_length(length: int) -> dict[str, Any]:
+    """A command whose text, the braces around it apart, is that long."""
+    strings = ["x" * 96] * 655  # with quotes and a comma a hundred characters each
+    missing = length - len(print_command(command({"nope": [*strings, ""]}))) + len("{  }")
+    return {"nope": [*strings, "x" * missing]}
+
+
+def test_a_text_that_just_fits_is_not_cut() -> None:
+    text = print_command(command(_of_length(MAX_PRINTED)))
+    assert len(text) == MAX_PRINTED + len("{  }")
+    assert text.endswith('], $db: "t" }')
+    cut = print_command(command(_of_length(MAX_PRINTED + 1)))
+    assert cut.endswith('$db: "t...')
