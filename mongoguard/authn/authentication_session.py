@@ -22,6 +22,7 @@ from mongoguard.authn.hello_fields import speculative_attempt, supported_mechs_n
 from mongoguard.authn.logins import LoginAttempt, Logins
 from mongoguard.authn.sasl_requests import Authenticate, Payload, SaslContinue, SaslStart, check_fields
 from mongoguard.authn.scram import SCRAM_MECHANISMS
+from mongoguard.authn.x509.login import X509_MECHANISM, log_in_by_certificate
 from mongoguard.effects import Emit, FetchUser, Flow, Now, RandomBytes, perform
 from mongoguard.errors import CommandError, ErrorCode, GuardError, UpstreamError
 from mongoguard.model.names import EXTERNAL_DB, UserName
@@ -99,7 +100,7 @@ class AuthenticationSession:
         return (yield from self._advance(attempt, request.payload))
 
     def authenticate(self, db: str, body: Document) -> Flow[dict[str, Any]]:
-        """The one-message login. No mechanism of that kind is enabled, so it always raises."""
+        """The one-message login, by MONGODB-X509. It ends a running conversation, however it ends itself."""
         return (yield from self._authenticate(db, Authenticate.parse(body)))
 
     def speculative(self, hello: Document) -> Flow[dict[str, Any] | None]:
@@ -265,6 +266,10 @@ class AuthenticationSession:
         """
         now = yield from perform(Now())
         self._check_block(claimed or user.name, now)
+        yield from self._admit(user, mechanism, expiry, now)
+        self._logins.throttle.succeeded(claimed or user.name, self._peer.client, now)
+
+    def _admit(self, user: User, mechanism: str, expiry: Expiry | None, now: float) -> Flow[None]:
         if self._user is not None and self._user.name != user.name:
             raise _second_identity(self._user.name, user.name)
         if not restrictions_met(user.restrictions, self._peer):
@@ -273,18 +278,35 @@ class AuthenticationSession:
         yield from perform(Emit(AuditEvent("authenticate", self._peer, (user.name,), user.roles, param)))
         # Last: were the event not taken, nobody would be logged in.
         self._user, self._login_time, self._expiry = user, now, expiry
-        self._logins.throttle.succeeded(claimed or user.name, self._peer.client, now)
 
     def _authenticate(self, db: str, request: Authenticate) -> Flow[dict[str, Any]]:
         mechanism = request.mechanism
         if not mechanism:
             raise CommandError(ErrorCode.BAD_VALUE, "Auth mechanism not specified")
+        if mechanism == X509_MECHANISM and self._logins.x509:
+            return (yield from self._authenticate_by_certificate(db, request.user))
         if mechanism in self._logins.sasl:
             refusal = CommandError(ErrorCode.BAD_VALUE, f"Unsupported mechanism: {mechanism}")
         else:
             refusal = _not_enabled(mechanism)
         yield from self._audit_refusal(UserName(request.user, db), mechanism, refusal)
         raise refusal
+
+    def _authenticate_by_certificate(self, db: str, claimed: str) -> Flow[dict[str, Any]]:
+        """No failures are counted and no block is looked at: a certificate can't be guessed, and whoever fails on
+        purpose under its owner's name (by a password, say) must not keep the owner out.
+        """
+        self._attempt = None
+        try:
+            user, expiry = yield from log_in_by_certificate(self._channel, db, claimed)
+            yield from self._admit(user, X509_MECHANISM, expiry, (yield from perform(Now())))
+        except (AuthenticationFailure, UpstreamError, CommandError) as error:
+            refusal = _refusal(error)
+            certificate = self._channel.certificate
+            name = claimed if certificate is None else certificate.subject
+            yield from self._audit_refusal(UserName(name, db), X509_MECHANISM, refusal)
+            raise refusal from None
+        return {"dbname": user.name.db, "user": user.name.user}
 
     def _audit_refusal(self, name: UserName, mechanism: str, refusal: CommandError) -> Flow[None]:
         """`users` and `roles` are of who was logged in before: a failed attempt does not log out."""

@@ -16,15 +16,16 @@ __all__ = ["Channel", "ClientCertificate"]
 class ClientCertificate:
     """A client certificate that TLS has verified: its chain, its dates, and that it is not revoked.
 
-    `subject` is spelled as mongod spells it. `not_after` is in seconds since the epoch. `roles` are those of MongoDB's
-    role extension, where the configuration lets this certificate's authority grant them; None without. `is_member`:
-    it looks like a certificate of the deployment's own servers, which nobody may log in with.
+    `subject` is spelled as mongod spells it; empty when it has no spelling. `not_after` is in seconds since the epoch.
+    `roles` are those of MongoDB's role extension, where the configuration lets this certificate's authority grant them;
+    None without. `refusal`: why nobody may log in with it all the same (it looks like one of the deployment's own
+    servers, say); empty when somebody may.
     """
 
     subject: str
     not_after: float
     roles: tuple[RoleName, ...] | None = None
-    is_member: bool = False
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,11 +41,12 @@ BeginConversation = Callable[[LoginAttempt], ServerConversation]
 @dataclass(frozen=True, slots=True)
 class Logins:
     """`sasl`: mechanism name -> how a conversation begins, in the order in which they are offered. `throttle` counts
-    the failed logins of all connections.
+    the failed logins of all connections. `x509`: whether MONGODB-X509, which is no SASL mechanism, is served too.
     """
 
     sasl: Mapping[str, BeginConversation] = field(default_factory=dict)
     throttle: LoginThrottle = field(default_factory=lambda: LoginThrottle(LoginLimits()))
+    x509: bool = False
 
 
 def scram_logins(mechanisms: Sequence[str], decoy_key: bytes) -> Mapping[str, BeginConversation]:
