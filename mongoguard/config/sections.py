@@ -15,8 +15,10 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from mongoguard.config.ldap_section import Ldap
 from mongoguard.config.login_limits_section import LoginLimitsSection
+from mongoguard.config.proxy_protocol_section import ProxyProtocol
 from mongoguard.config.secret import Secret
 from mongoguard.config.section import FilePath, Section
+from mongoguard.config.tls_section import TLS, TLSParameters
 
 __all__ = [
     "MECHANISMS",
@@ -34,7 +36,7 @@ __all__ = [
 COMPRESSORS = ("snappy", "zstd", "zlib")
 DEFAULT_MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1")
 """Mechanisms that are served unasked, in the order in which they are offered."""
-MECHANISMS = (*DEFAULT_MECHANISMS, "PLAIN")
+MECHANISMS = (*DEFAULT_MECHANISMS, "PLAIN", "MONGODB-X509")
 """Mechanisms this version can serve."""
 
 DEFAULT_MAX_CONNECTIONS = 65536
@@ -136,6 +138,10 @@ class Net(Section):
         description="a number of connections from 1 to 1000000",
     )
     compression: Compression = Field(default=Compression(), description="a mapping of keys")
+    proxy_protocol: ProxyProtocol = Field(
+        default=ProxyProtocol(), alias="proxyProtocol", description="a mapping of keys"
+    )
+    tls: TLS = Field(default=TLS(), description="a mapping of keys")
     present_as: Literal["auto", "standalone", "mongos"] = Field(
         default="auto", alias="presentAs", description="auto, standalone or mongos"
     )
@@ -265,7 +271,7 @@ class Security(Section):
         return self
 
 
-class SetParameter(Section):
+class SetParameter(TLSParameters):
     """setParameter: the server parameters of mongod that mean something here."""
 
     authentication_mechanisms: Annotated[tuple[str, ...], BeforeValidator(_mechanisms)] = Field(

@@ -97,6 +97,10 @@ class Settings(Section):
                 self.set_parameter.enable_localhost_auth_bypass,
                 "setParameter.enableLocalhostAuthBypass is on: while there are no users, anybody on this host is one",
             ),
+            (
+                self.net.proxy_protocol.trusts_everybody,
+                "net.proxyProtocol.trustedSources names every address: any client may say to have any other's",
+            ),
             (bool(open_to), f"net.bindIp listens on {', '.join(open_to)} without TLS: traffic can be read"),
             (
                 not encrypted and not all(_LOOPBACK.fullmatch(h) for h in hosts),

@@ -18,11 +18,34 @@ _ONE_STALENESS = (
     "not supported: the directory is asked again after a third of security.ldap.userCacheStalenessSecs, and an answer "
     "older than that is never used"
 )
+_NO_MEMBER = (
+    "not supported: mongoguard is no member of the cluster; its certificate towards the upstream goes into upstream.uri "
+    "(tlsCertificateKeyFile=...)"
+)
 
 UNSUPPORTED_KEYS: Mapping[str, str] = {
-    "net.tls": _LATER,
-    "net.ssl": _LATER,
-    "net.proxyProtocol": _LATER,
+    "net.tls.allowInvalidCertificates": "not supported: a certificate that is not verified proves nothing",
+    "net.tls.allowInvalidHostnames": "not supported: a client's certificate names no host; for the upstream's, write "
+    "tlsAllowInvalidHostnames=true into upstream.uri",
+    "net.tls.certificateSelector": "not supported: it is for Windows and macOS; write net.tls.certificateKeyFile",
+    "net.tls.clusterCertificateSelector": _NO_MEMBER,
+    "net.tls.clusterFile": _NO_MEMBER,
+    "net.tls.clusterPassword": _NO_MEMBER,
+    "net.tls.clusterCAFile": "not supported: net.tls.CAFile has the authorities of client certificates; those of the "
+    "upstream go into upstream.uri (tlsCAFile=...)",
+    "net.tls.FIPSMode": "not supported: it is a setting of the system's OpenSSL",
+    "net.tls.logVersions": _LATER,
+    "net.ssl": "not supported: it is the old name of net.tls, whose keys have the same meaning (mode: requireTLS)",
+    "setParameter.allowRolesFromX509Certificates": "not supported: roles are taken from the certificates of those "
+    "authorities that setParameter.tlsCATrusts lists, and from no other",
+    "setParameter.enforceUserClusterSeparation": "not supported: nobody logs in with the certificate of a server",
+    "setParameter.opensslCipherSuiteConfig": "not supported: TLS 1.3 has safe suites only",
+    "setParameter.opensslDiffieHellmanParameters": "not supported: elliptic curves are used",
+    "setParameter.ocspEnabled": "not supported: revoked certificates are listed in net.tls.CRLFile",
+    "setParameter.sslMode": "not supported: write net.tls.mode",
+    "setParameter.tlsMode": "not supported: write net.tls.mode",
+    "setParameter.tlsUseSystemCA": "not supported: write net.tls.CAFile",
+    "setParameter.tlsWithholdClientCertificate": _UPSTREAM,
     "net.advertise": _LATER,
     "net.bindIpAll": 'not supported; write net.bindIp: "*" (and net.ipv6: true for IPv6)',
     "net.listenBacklog": _LATER,

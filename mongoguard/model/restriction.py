@@ -20,12 +20,17 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The two ends of a client connection. An address is None for a Unix socket, which is "not an IP"."""
+    """The two ends of a client connection. An address is None for a Unix socket, which is "not an IP".
+
+    `is_proxied`: a balancer stands between. The addresses are then what it says of the client, or the balancer's own
+    where it speaks for itself; no such client is on this host as far as anybody here can know.
+    """
 
     client: Address | None
     server: Address | None
     client_port: int = 0
     server_port: int = 0
+    is_proxied: bool = False
 
 
 @dataclass(frozen=True, slots=True)

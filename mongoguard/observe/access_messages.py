@@ -2,7 +2,7 @@
 
 In: names, addresses, a command's body, what was missing. Out: `AuditEvent`s. Must not know how anything was decided.
 Source: the manual's "System Event Audit Messages": authenticate, logout, authCheck. `argsHash`, `argsBytes`,
-`missing` and `reason` are additions of mongoguard's.
+`missing`, `reason` and the whole message connectionRefused are additions of mongoguard's.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
+from mongoguard.errors import ErrorCode
 from mongoguard.model.names import RoleName, UserName
 from mongoguard.model.privilege import Privilege
 from mongoguard.model.restriction import Peer
 from mongoguard.observe.command_shape import CommandDocument, holds_secret, shape
 from mongoguard.observe.event import AuditEvent, date_document
 
-__all__ = ["DEFAULT_PARAMETER_MAX_BYTES", "auth_check", "authenticate", "logout"]
+__all__ = ["DEFAULT_PARAMETER_MAX_BYTES", "auth_check", "authenticate", "connection_refused", "logout"]
 
 DEFAULT_PARAMETER_MAX_BYTES = 4096
 """JSON bytes for a command's arguments in one line; a line below 8 KB passes every log shipper's limit."""
@@ -88,3 +89,8 @@ def logout(peer: Peer, user: UserName, login_time: float, *, reason: str) -> Aud
         "loginTime": date_document(login_time),
     }
     return AuditEvent("logout", peer, (), (), param, 0)
+
+
+def connection_refused(peer: Peer, *, reason: str) -> AuditEvent:
+    """A connection was closed before its first message; `peer` as far as it was known then."""
+    return AuditEvent("connectionRefused", peer, param={"reason": reason}, result=ErrorCode.PROTOCOL_ERROR)

@@ -110,7 +110,9 @@ def _ask(command: dict[str, Any]) -> Flow[dict[str, Any]]:
 
 def is_local(peer: Peer) -> bool:
     """Loopback addresses, and Unix sockets, whose peers have no address. An IPv4 address written as IPv6 is none, as
-    in mongod.
+    in mongod. Nor is whatever a balancer says: its 127.0.0.1 is another host's.
     """
     client = peer.client
+    if peer.is_proxied:
+        return False
     return client is None or (client.is_loopback and getattr(client, "ipv4_mapped", None) is None)

@@ -28,6 +28,7 @@ from mongoguard.authn.throttle import LoginThrottle
 from mongoguard.config.settings import Settings
 from mongoguard.errors import ConfigError
 from mongoguard.model.user import UserRequest
+from mongoguard.observe.access_messages import connection_refused
 from mongoguard.proxy.client_session import ClientSession
 from mongoguard.proxy.cursors import CursorTable
 from mongoguard.proxy.localhost_exception import LocalhostException
@@ -147,10 +148,12 @@ class Application:
 
     async def _serve(self, sock: socket.socket) -> None:
         try:
-            incoming = await receive_client(sock)
+            incoming = await receive_client(sock, self._settings.net)
         except (IncomingRefused, OSError) as error:
-            log.info("a connection is refused: %s", error)
             sock.close()
+            log.info("a connection is refused: %s", error)
+            if isinstance(error, IncomingRefused):
+                await self._sink.write(connection_refused(error.peer, reason=str(error)))
             return
         except BaseException:
             sock.close()
