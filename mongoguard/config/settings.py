@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from mongoguard.authn.x509.login import X509_MECHANISM
 from mongoguard.config.key_problems import describe
 from mongoguard.config.ldap_section import read_query_passwords
 from mongoguard.config.secret import Secret
@@ -26,6 +27,7 @@ from mongoguard.config.sections import (
     SystemLog,
     Upstream,
 )
+from mongoguard.config.tls_section import read_key_password
 from mongoguard.config.yaml_text import parse_yaml
 from mongoguard.errors import ConfigError
 
@@ -74,6 +76,26 @@ class Settings(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _certificates_fit(self) -> Settings:
+        if self.net.tls.takes_certificates:
+            return self
+        if X509_MECHANISM in self.set_parameter.authentication_mechanisms:
+            raise ValueError(
+                "setParameter.authenticationMechanisms: MONGODB-X509 needs net.tls.mode and net.tls.CAFile"
+            )
+        if self.set_parameter.tls_ca_trusts is not None:
+            raise ValueError("setParameter.tlsCATrusts: needs net.tls.mode and net.tls.CAFile")
+        return self
+
+    @property
+    def mechanisms(self) -> tuple[str, ...]:
+        """The mechanisms to serve: unless they are named, certificates log in where they can be shown, as in mongod."""
+        parameters = self.set_parameter
+        if self.net.tls.takes_certificates and "authentication_mechanisms" not in parameters.model_fields_set:
+            return (*parameters.authentication_mechanisms, X509_MECHANISM)
+        return parameters.authentication_mechanisms
+
     @property
     def ldap_staleness_secs(self) -> int:
         """How long an answer of the LDAP directory may be used after it was given; 0 without `security.ldap`."""
@@ -101,7 +123,14 @@ class Settings(Section):
                 self.net.proxy_protocol.trusts_everybody,
                 "net.proxyProtocol.trustedSources names every address: any client may say to have any other's",
             ),
-            (bool(open_to), f"net.bindIp listens on {', '.join(open_to)} without TLS: traffic can be read"),
+            (
+                bool(open_to) and not self.net.tls.is_on,
+                f"net.bindIp listens on {', '.join(open_to)} without TLS: traffic can be read",
+            ),
+            (
+                bool(open_to) and self.net.tls.mode in ("allowTLS", "preferTLS"),
+                f"net.tls.mode {self.net.tls.mode} lets clients in without TLS: their traffic can be read",
+            ),
             (
                 not encrypted and not all(_LOOPBACK.fullmatch(h) for h in hosts),
                 "upstream.uri has no tls=true and names another host: traffic to the upstream can be read",
@@ -146,6 +175,8 @@ def parse_settings(
         raise ConfigError(f"{source}: expected a mapping of keys such as net, upstream, security")
     problems, values = _resolve_uri(values, environ, read_file)
     more, values = read_query_passwords(values, lambda t, key, into: _substitute(t, environ, key, into))
+    problems += more
+    more, values = read_key_password(values, lambda t, key, into: _substitute(t, environ, key, into))
     problems += more
     problems += ["source: unknown key"] if "source" in values else []
     try:

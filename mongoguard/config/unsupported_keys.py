@@ -19,7 +19,7 @@ _ONE_STALENESS = (
     "older than that is never used"
 )
 _NO_MEMBER = (
-    "not supported: mongoguard is no member of the cluster; its certificate towards the upstream goes into upstream.uri "
+    "not supported: mongoguard is no member of a cluster; its certificate towards the upstream goes into upstream.uri "
     "(tlsCertificateKeyFile=...)"
 )
 

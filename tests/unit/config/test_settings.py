@@ -158,7 +158,7 @@ def test_a_star_binds_every_address(ipv6, hosts):
             "net: {unixDomainSocket: {filePermissions: 01000}}",
             "net.unixDomainSocket.filePermissions: expected an octal file mode from 0000 to 0777, not 512",
         ),
-        ("net: {tls: {mode: requireTLS}}", "net.tls: not supported yet by this version of mongoguard"),
+        ("net: {tls: {mode: requireTLS}}", "net.tls.certificateKeyFile: required by net.tls.mode: requireTLS"),
         ("security: {sasl: {}}", "security.sasl: not supported yet by this version of mongoguard"),
         (
             "storage: {dbPath: /data}",
