@@ -8,6 +8,7 @@ by RFC 4514, and instead of one or more RDNs (`{USER}`, `ou=groups,{USER}`), whe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ from mongoguard.authn.ldap.query import LdapRefusal
 from mongoguard.authn.ldap.template_text import Pieces, Placeholder, marked, marker
 
 __all__ = ["DnTemplate", "MisplacedPlaceholder"]
+
+_LAST_SEPARATOR = re.compile(r"(?<!\\)(?:\\\\)*[,;] *\Z")
+"""A separator at the end of a text: one that is not escaped itself."""
 
 
 class MisplacedPlaceholder(ValueError):
@@ -49,7 +53,7 @@ class DnTemplate:
                 continue
             if i in whole:
                 if piece.name not in dn_names:
-                    raise ValueError(
+                    raise MisplacedPlaceholder(
                         f"{{{piece.name}}} is not a DN and must stand in a value, such as cn={{...}}"
                     )
                 is_placed = AttributeTypeAndValue(_type(i), marker(i)) in attributes
@@ -95,7 +99,8 @@ def _stands_for_rdns(pieces: Pieces, index: int) -> bool:
     behind = pieces[index + 1] if index + 1 < len(pieces) else ","
     if not (isinstance(before, str) and isinstance(behind, str)):
         return False
-    return before.rstrip(" ").endswith((",", ";")) and behind.lstrip(" ").startswith((",", ";"))
+    separator = _LAST_SEPARATOR.search(before)
+    return separator is not None and behind.lstrip(" ").startswith((",", ";"))
 
 
 def _checked(text: str, problem: str) -> str:

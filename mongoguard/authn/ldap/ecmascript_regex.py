@@ -111,9 +111,8 @@ def _step(
             return [(second, at, slots), (first, at, slots)]
         case _Save(slot):
             return [(counter + 1, at, (*slots[:slot], at, *slots[slot + 1 :]))]
-        case _Forget(first, end):
-            unset = (None,) * (2 * (end - first))
-            return [(counter + 1, at, (*slots[: 2 * first], *unset, *slots[2 * end :]))]
+    unset = (None,) * (2 * (instruction.end - instruction.first))
+    return [(counter + 1, at, (*slots[: 2 * instruction.first], *unset, *slots[2 * instruction.end :]))]
 
 
 class _Compiler:
@@ -135,7 +134,7 @@ class _Compiler:
                 self._add_choices(choices)
             case Repeat():
                 self._add_repeat(node)
-            case tuple():
+            case _:
                 for part in node:
                     self.add(part)
 

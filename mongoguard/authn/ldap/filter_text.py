@@ -21,7 +21,9 @@ _MAX_NESTING = 20
 """Filters inside filters: the reader calls itself."""
 
 _TYPE = r"(?:[A-Za-z][A-Za-z0-9-]*|[0-9]+(?:\.[0-9]+)+)"
-_ITEM_HEAD = re.compile(rf"{_TYPE}(?:;[A-Za-z0-9-]+)*(?:[~<>]?=|(?::dn)?(?::{_TYPE})?:=)|(?::dn)?:{_TYPE}:=")
+_ITEM_HEAD = re.compile(
+    rf"{_TYPE}(?:;[A-Za-z0-9-]+)*(?:[~<>]?=|(?::[Dd][Nn])?(?::{_TYPE})?:=)|(?::[Dd][Nn])?:{_TYPE}:="
+)
 _VALUE = re.compile(r"(?:[^()\\\0]|\\[0-9A-Fa-f]{2})*")
 
 _ESCAPED = {ord(c): f"\\{ord(c):02x}" for c in "\\*()"} | {

@@ -85,13 +85,11 @@ class GroupLookup:
 
         Raises `LdapRefusal` when a bound is reached, or an answer cannot be used.
         """
-        match self.strategy:
-            case NestedGroups.DIRECT | NestedGroups.IN_CHAIN:
-                return (yield from self.template.groups(user_dn, provided_user))
-            case NestedGroups.RECURSIVE:
-                return (yield from self._recursive(user_dn))
-            case NestedGroups.TOKEN_GROUPS:
-                return (yield from self._of_sids((yield from _token_sids(user_dn))))
+        if self.strategy is NestedGroups.RECURSIVE:
+            return (yield from self._recursive(user_dn))
+        if self.strategy is NestedGroups.TOKEN_GROUPS:
+            return (yield from self._of_sids((yield from _token_sids(user_dn))))
+        return (yield from self.template.groups(user_dn, provided_user))
 
     def _recursive(self, user_dn: str) -> LdapFlow[tuple[str, ...]]:
         """Breadth first. A group whose DN cannot be parsed is reported, but not followed: nothing is in it for sure."""

@@ -16,7 +16,7 @@ from mongoguard.authn.ldap.distinguished_name import AttributeTypeAndValue, Dist
 
 __all__ = ["spellings"]
 
-_HEX_PAIRS = {ord(c): f"\\{ord(c):02X}" for c in ',+"\\<>;='}
+_HEX_PAIRS = {code: f"\\{code:02X}" for code in (*range(0x20), *b',+"\\<>;=', 0x7F)}
 _TYPE_CASES: tuple[Callable[[str], str], ...] = (str, str.lower, str.upper)
 
 
@@ -40,7 +40,7 @@ def _value(attribute: AttributeTypeAndValue, escape: Callable[[str], str]) -> st
 
 
 def _as_openldap(value: str) -> str:
-    """As libldap prints a value: hex pairs for what has a meaning in DNs, and for spaces and `#` at the edges."""
+    """As libldap prints a value: hex pairs for what has a meaning in DNs, controls, and a space or `#` at the edges."""
     escaped = value.translate(_HEX_PAIRS)
     if escaped[0] in " #":
         escaped = f"\\{ord(escaped[0]):02X}{escaped[1:]}"
