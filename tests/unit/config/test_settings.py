@@ -176,7 +176,7 @@ def test_a_star_binds_every_address(ipv6, hosts):
         (
             "setParameter: {authenticationMechanisms: 'MONGODB-CR'}",
             (
-                "setParameter.authenticationMechanisms: expected some of SCRAM-SHA-256, SCRAM-SHA-1, PLAIN:"
+                "setParameter.authenticationMechanisms: expected some of SCRAM-SHA-256, SCRAM-SHA-1, PLAIN, MONGODB-X509:"
                 " others are not supported yet"
             ),
         ),
