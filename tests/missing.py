@@ -6,16 +6,25 @@ missing: there conftest.py turns every skip into a failure.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
-__all__ = ["CLIENTS", "find_mongod", "missing", "require_mongod", "require_node_package", "require_program"]
+__all__ = [
+    "CLIENTS",
+    "find_mongod",
+    "missing",
+    "require_module",
+    "require_mongod",
+    "require_node_package",
+    "require_program",
+]
 
 CLIENTS = Path(__file__).parent / "clients"
 """Where package.json is, and node_modules after `npm install`."""
@@ -30,6 +39,13 @@ def require_program(name: str, how: str, folders: Sequence[str] = ()) -> str:
     """The path of a program on PATH or in one of `folders` (a user's PATH has no /usr/sbin), or skip."""
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), *folders])
     return shutil.which(name, path=path) or missing(name, how)
+
+
+def require_module(name: str, how: str) -> Any:
+    """A Python package that only some tests need, imported, or skip."""
+    if importlib.util.find_spec(name) is None:
+        missing(f"the Python package {name}", how)
+    return importlib.import_module(name)
 
 
 def require_node_package(name: str) -> Path:

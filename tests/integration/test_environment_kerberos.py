@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.kerberos import CLIENT_PACKAGES, Kdc
-from tests.missing import require_program
+from tests.missing import require_module, require_program
 
 
 def listed(kdc: Kdc, *arguments: str, **environment: str) -> str:
@@ -55,3 +55,21 @@ def test_a_stopped_realm_gives_no_tickets_and_a_restarted_one_knows_its_principa
         kdc.ticket("alice")
     kdc.start().wait()
     assert kdc.ticket("alice").exists()
+
+
+def test_a_client_and_a_service_authenticate_each_other(kdc: Kdc, monkeypatch: pytest.MonkeyPatch) -> None:
+    gssapi = require_module(
+        "gssapi", "pip install 'mongoguard-proxy[kerberos-test]', with gcc and libkrb5-dev"
+    )
+    monkeypatch.setenv("KRB5_CONFIG", str(kdc.configuration))
+    service = gssapi.Name("mongodb@localhost", gssapi.NameType.hostbased_service)
+    client_ticket = gssapi.Credentials(usage="initiate", store={"ccache": f"FILE:{kdc.ticket('alice')}"})
+    service_key = gssapi.Credentials(usage="accept", store={"keytab": str(kdc.service_keytab)})
+    client = gssapi.SecurityContext(name=service, creds=client_ticket, usage="initiate")
+    server = gssapi.SecurityContext(creds=service_key, usage="accept")
+    token = None
+    while not (client.complete and server.complete):
+        token = client.step(token)
+        token = server.step(token) if token is not None else None
+    assert str(server.initiator_name) == "alice@EXAMPLE.TEST"
+    assert 23 * 3600 < server.lifetime < 25 * 3600  # a day, and the clock skew that the acceptor allows
