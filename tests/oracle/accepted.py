@@ -275,6 +275,13 @@ ACCEPTED: tuple[Row, ...] = (
         case="killAllSessionsByPattern",
     ),
     Row(
+        "killAllSessionsByPattern with `users` or `roles` that are no lists of names, without `impersonate`",
+        "mongod checks killAnySession, parses, and then checks impersonate; mongoguard checks both at once",
+        _kinds(Difference.REFUSES),
+        case=r"killAllSessionsByPattern: \[\{(users|roles): (5|\[5\]|null)\}",
+        mongod=_codes(14, 10065),
+    ),
+    Row(
         "ping before login with arguments of transactions or between servers",
         "answered here, so that nothing is begun and nobody impersonated",
         _kinds(Difference.ALLOWS, Difference.ERROR),

@@ -114,6 +114,7 @@ def run(sides: Sides, trials: Iterable[Trial]) -> Iterator[Decision]:
 
 def _try(connections: Sequence[Connection], trial: Trial, shared: dict[str, bytes]) -> Iterator[Decision]:
     """`connections`: mongod's, and one for each of the trial's directories."""
+    sides = ("mongod", *(f"mongoguard ({directory})" for directory in trial.directories))
     for start in range(0, len(trial.cases), _PIPELINED):
         batch = trial.cases[start : start + _PIPELINED]
         messages = [_message(case, trial.subject, shared) for case in batch]
@@ -121,17 +122,19 @@ def _try(connections: Sequence[Connection], trial: Trial, shared: dict[str, byte
             connection.send(messages)
         for case in batch:
             mongod, *mongoguards = [
-                _answer(case, _receive(connection, case, trial.subject)) for connection in connections
+                _answer(case, _receive(connection, f"{side} to {case.name} as {trial.subject.name}"))
+                for side, connection in zip(sides, connections, strict=True)
             ]
             for directory, mongoguard in zip(trial.directories, mongoguards, strict=True):
                 yield Decision(trial.subject, case, mongod, mongoguard, directory)
 
 
-def _receive(connection: Connection, case: Case, subject: Subject) -> Mapping[str, Any]:
+def _receive(connection: Connection, what: str) -> Mapping[str, Any]:
+    """`what`: whose answer to what is waited for."""
     try:
         return connection.receive()
     except (ConnectionEnded, OSError) as error:
-        raise AssertionError(f"no answer to {case.name} as {subject.name}: {error}") from error
+        raise AssertionError(f"no answer from {what}: {error}") from error
 
 
 def _message(case: Case, subject: Subject, shared: dict[str, bytes]) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bson import Binary, Int64
+from bson import Binary, Decimal128, Int64
 
 from mongoguard.command.catalog import COMMANDS
 from mongoguard.command.catalog_flags import ADMIN_ONLY, BETWEEN_SERVERS
@@ -80,6 +80,14 @@ _ADMIN: list[Mapping[str, Any]] = [
     {"killOp": 1, "op": Int64(2147483646)},
     {"killOp": 1},
     {"killOp": 1, "op": "x"},
+    {"killOp": 1, "op": 2147483645.0},
+    {"killOp": 1, "op": 0.5},
+    {"killOp": 1, "op": Int64(1 << 40)},
+    {"killOp": 1, "op": Decimal128("2147483645")},
+    {"killOp": 1, "op": Decimal128("0.5")},
+    {"killOp": 1, "op": Decimal128("NaN")},
+    {"killOp": 1, "op": Decimal128("1E+30")},
+    {"killOp": 1, "op": None},
     {"invalidateUserCache": 1, "comment": 1},
     {"isdbgrid": 1},
     {"commitTransaction": 1},
@@ -117,6 +125,10 @@ _SESSION_LISTS: tuple[Any, ...] = (
     [{"id": _ID, "bogus": 1}],
     [5],
     1,
+    [None],
+    [{"id": _ID}, None],
+    None,
+    {},
 )
 _SESSIONS: list[Mapping[str, Any]] = [
     *(
@@ -126,14 +138,27 @@ _SESSIONS: list[Mapping[str, Any]] = [
     ),
     {"killAllSessions": [{"user": "zzz", "db": "missing"}]},
     {"killAllSessions": [{"user": SELF, "db": "t"}]},
+    {"killAllSessions": [{"user": SELF, "db": "admin"}]},
     {"killAllSessions": [{"user": "zzz"}]},
+    {"killAllSessions": [None]},
+    {"killAllSessions": None},
     {"killAllSessions": 5},
     {"killAllSessionsByPattern": [{"uid": _UID}]},
     {"killAllSessionsByPattern": [{"lsid": {"id": _ID, "uid": _UID}}]},
     {"killAllSessionsByPattern": [{"users": [{"user": "zzz", "db": "t"}]}]},
     {"killAllSessionsByPattern": [{"roles": [{"role": "zzz", "db": "t"}]}]},
     {"killAllSessionsByPattern": [{"uid": _UID}, {"users": [{"user": "zzz", "db": "t"}]}]},
+    {"killAllSessionsByPattern": [{"users": [{"user": SELF, "db": "admin"}]}]},
+    {"killAllSessionsByPattern": [{"users": []}]},
+    {"killAllSessionsByPattern": [{"users": 5}]},
+    {"killAllSessionsByPattern": [{"users": [5]}]},
+    {"killAllSessionsByPattern": [{"roles": None}]},
+    {"killAllSessionsByPattern": [{"uid": 5}]},
     {"killAllSessionsByPattern": [{"bogus": 1}]},
+    {"killAllSessionsByPattern": [5]},
+    {"killAllSessionsByPattern": [None]},
+    {"killAllSessionsByPattern": {}},
+    {"killAllSessionsByPattern": None},
     {"killAllSessionsByPattern": 5},
 ]
 _APPLY_OPS: list[Mapping[str, Any]] = [
