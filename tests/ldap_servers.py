@@ -15,7 +15,7 @@ import ssl
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 import ldap3
@@ -136,7 +136,7 @@ class LdapDirectory(ChildServer):
     def administrator(self) -> contextlib.AbstractContextManager[Any]:
         """A connection of the directory's administrator, an `ldap3.Connection` (SAFE_SYNC)."""
 
-    def wait(self) -> LdapDirectory:
+    def wait(self) -> Self:
         """Return when the server answers and holds its people and groups."""
         for _ in self._poll():
             with contextlib.suppress(LDAPException, DirectoryRefused, OSError):
@@ -154,10 +154,10 @@ class LdapDirectory(ChildServer):
         socket.create_connection(("127.0.0.1", self.tls_port), 5).close()
 
     @abstractmethod
-    def start(self) -> LdapDirectory:
+    def start(self) -> Self:
         """Start the process; `wait()` must follow before it is used."""
 
-    def restart(self) -> LdapDirectory:
+    def restart(self) -> Self:
         """Stop it in good order and start it again on the same ports with the same entries."""
         self.stop()
         return self.start().wait()
@@ -270,7 +270,7 @@ class Slapd(LdapDirectory):
         """How often that DN (in slapd's own spelling) was bound or tried, since the first start."""
         return self.log.count(f' BIND dn="{dn}" method=')
 
-    def start(self) -> Slapd:
+    def start(self) -> Self:
         """Start the process; `wait()` must follow before it is used."""
         if not self._configuration_folder.exists():
             self._configuration_folder.mkdir()

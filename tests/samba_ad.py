@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import ldap3
 
@@ -23,10 +23,10 @@ from tests.missing import missing, require_program
 from tests.pki import Pki
 from tests.servers import ServerDidNotStart, free_port, password_of
 
-__all__ = ["SambaAD"]
+__all__ = ["SambaAD", "require_network_namespaces"]
 
 PACKAGES = "apt-get install samba samba-ad-dc samba-ad-provision winbind python3-setproctitle"
-"""Debian 12 and Ubuntu 22.04; on Debian 13 samba-ad-dc brings the others."""
+"""Debian 12's names."""
 
 ADMINISTRATOR_PASSWORD = "Passw0rd-of-the-domain"
 """Provisioning asks for a strong one; afterwards the domain takes `password_of(...)`."""
@@ -61,7 +61,7 @@ class SambaAD(LdapDirectory):
         super().__init__(directory, "samba.log", pki)
         self._samba = require_program("samba", PACKAGES, folders=("/usr/sbin",))
         self._tool = require_program("samba-tool", PACKAGES)
-        _require_network_namespaces()
+        require_network_namespaces()
         self._certificate = certificate or pki.server
         self.catalog_tls_port = free_port()
         self.kdc_port = free_port()
@@ -71,7 +71,7 @@ class SambaAD(LdapDirectory):
         """The global catalog over TLS, ldaps://host:port."""
         return f"ldaps://127.0.0.1:{self.catalog_tls_port}"
 
-    def start(self) -> SambaAD:
+    def start(self) -> Self:
         """Provision the domain at the first start (some seconds), and start the process."""
         if not self._domain.exists():
             self._provision()
@@ -252,7 +252,8 @@ def _unicode_password(password: str) -> bytes:
     return f'"{password}"'.encode("utf-16-le")
 
 
-def _require_network_namespaces() -> None:
+def require_network_namespaces() -> None:
+    """Nothing, or skip: a network namespace takes root, and a kernel that lets it."""
     unshare = require_program("unshare", "apt-get install util-linux")
     tried = subprocess.run([unshare, "--net", "true"], capture_output=True, text=True, check=False)
     if tried.returncode != 0:
