@@ -5,7 +5,8 @@ tree is matched.
 
 Read as ECMA-262 section 22.2 without flags: alternatives, groups, classes, `. \d \w \s` and their opposites, `^ $`,
 greedy and lazy quantifiers. Refused, because engines disagree about them or they cannot be matched in linear time:
-back-references, look-around, named groups, inline flags, word boundaries, `[]` and `[^]`, a literal `{` or `}`.
+back-references, look-around, named groups, inline flags, word boundaries, `[]` and `[^]`, a literal `{` or `}`, and
+repeats of what may be empty, such as `(a*)*`.
 """
 
 from __future__ import annotations
@@ -157,6 +158,10 @@ class _Reader:
         limits = self._limits()
         if limits is None:
             return atom
+        if limits[0] != limits[1] and _can_be_empty(atom):
+            raise self.problem(
+                "what is repeated must not match the empty text, for it could do so without end"
+            )
         return Repeat(atom, *limits, self._take("?"), first_group, self.groups)
 
     def _atom(self, depth: int) -> Node:
@@ -278,3 +283,19 @@ def _single(characters: CharacterSet) -> str | None:
     """The one character of a set that came from one character."""
     low, high = characters.ranges[0]
     return low if len(characters.ranges) == 1 and low == high else None
+
+
+def _can_be_empty(node: Node) -> bool:
+    """Whether a node may match without taking a character."""
+    match node:
+        case CharacterSet():
+            return False
+        case Edge():
+            return True
+        case Group(_, body):
+            return _can_be_empty(body)
+        case Alternatives(choices):
+            return any(_can_be_empty(choice) for choice in choices)
+        case Repeat(body, least):
+            return least == 0 or _can_be_empty(body)
+    return all(_can_be_empty(part) for part in node)
