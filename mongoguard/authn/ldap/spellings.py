@@ -4,7 +4,8 @@ In: a parsed DN. Out: texts. Must not know roles.
 
 Comparing parsed names (`role_mapping.py`) is the rule. A server that only answers for names asked by name gets these:
 the text as the directory gave it, and each combination of attribute types as given, in lower case (OpenLDAP) and in
-upper case (Active Directory) with separators escaped as hex pairs (OpenLDAP) and as characters (Active Directory).
+upper case (Active Directory) with separators escaped as hex pairs (OpenLDAP), as characters (RFC 4514), and as Samba
+does it, which mixes both.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _TYPE_CASES: tuple[Callable[[str], str], ...] = (str, str.lower, str.upper)
 def spellings(dn: DistinguishedName) -> tuple[str, ...]:
     """The texts, without spaces around separators but for the first, which is the original; each text once."""
     found = {dn.text: None}
-    for escape in (_as_openldap, escape_rdn_value):
+    for escape in (_as_openldap, escape_rdn_value, _as_samba):
         for change_case in _TYPE_CASES:
             found[_spelled(dn, change_case, escape)] = None
     return tuple(found)
@@ -45,3 +46,8 @@ def _as_openldap(value: str) -> str:
     if escaped[0] in " #":
         escaped = f"\\{ord(escaped[0]):02X}{escaped[1:]}"
     return f"{escaped[:-1]}\\20" if escaped.endswith(" ") else escaped
+
+
+def _as_samba(value: str) -> str:
+    """As Samba's Active Directory prints a value (seen on 4.17): characters, but hex pairs for `;` and `=`."""
+    return escape_rdn_value(value).replace("\\;", "\\3B").replace("\\=", "\\3D")

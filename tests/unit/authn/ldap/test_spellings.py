@@ -34,6 +34,19 @@ def test_the_spelling_of_slapd_2_5_is_among_them(typed, openldap):
     assert openldap in spellings(DistinguishedName.parse(typed))
 
 
+@pytest.mark.parametrize(
+    ("typed", "samba"),
+    [
+        (r"cn=Carter\2C Carl", r"CN=Carter\, Carl"),
+        (r"cn=\#Ivan\; \<ops\>\=1", r"CN=\#Ivan\3B \<ops\>\3D1"),
+        (r"cn=Frank \22The Tank\22 Fox", r"CN=Frank \"The Tank\" Fox"),
+        (r"cn=Judy\5CStar*", r"CN=Judy\\Star*"),
+    ],
+)
+def test_the_spelling_of_samba_4_17_is_among_them(typed, samba):
+    assert samba in spellings(DistinguishedName.parse(typed))
+
+
 def test_a_simple_name_has_few_spellings_and_each_once():
     assert spellings(DistinguishedName.parse("cn=a")) == ("cn=a", "CN=a")
 
