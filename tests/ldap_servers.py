@@ -36,7 +36,7 @@ MODULES = Path("/usr/lib/ldap")
 """Where Debian and Ubuntu keep what every slapd needs."""
 
 OPERATION_SECONDS = 60
-"""For the tests' own changes; ten thousand groups are loaded one by one."""
+"""For the tests' own changes: on a loaded machine one waits for its turn."""
 
 
 class DirectoryRefused(AssertionError):
@@ -118,7 +118,10 @@ class LdapDirectory(ChildServer):
 
     @contextlib.contextmanager
     def many_groups(self, uid: str, count: int, prefix: str = "many") -> Iterator[list[str]]:
-        """The DNs of `count` groups of one person, deleted again at the end; 10,000 take seconds."""
+        """The DNs of `count` groups of one person, deleted again at the end.
+
+        A hundred take a quarter of a second; for thousands there is `Slapd.load_groups_offline`.
+        """
         names = [f"{prefix} {number}" for number in range(count)]
         with self.administrator() as connection:
             for name in names:
@@ -254,6 +257,7 @@ class Slapd(LdapDirectory):
         self._size_limit = size_limit
         self._configuration_folder = directory / "slapd.d"
         self._socket = directory / "ldapi"
+        self._start_of_log = 0
 
     @property
     def connections_accepted(self) -> int:
