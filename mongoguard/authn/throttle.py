@@ -217,7 +217,8 @@ def _user_key(user: UserName) -> bytes:
     """
     decomposed = unicodedata.normalize("NFKD", user.user[:MAX_NAME])
     folded = "".join(c for c in decomposed if not unicodedata.combining(c) and not c.isspace()).casefold()
-    identity = f"{user.db[:MAX_NAME]}\0{folded}".encode(errors="surrogatepass")
+    db = user.db[:MAX_NAME]
+    identity = f"{len(db)} {db}{folded}".encode(errors="surrogatepass")
     return hashlib.blake2b(identity, digest_size=16).digest()
 
 

@@ -14,20 +14,25 @@ from mongoguard.authn.channel import Channel
 from mongoguard.config.sections import Net
 from mongoguard.errors import GuardError, ProtocolError
 from mongoguard.model.restriction import Peer
+from mongoguard.observe.access_messages import connection_refused, tls_handshake
+from mongoguard.observe.event import AuditEvent
 from mongoguard.server.listener import peer_of
 from mongoguard.server.proxy_header import true_peer
+from mongoguard.server.tls import ListenerTLS, begins_tls, handshake_problem
 from mongoguard.server.transport import SocketTransport, Transport
 
 __all__ = ["Incoming", "IncomingRefused", "receive_client"]
 
+_NOTHING_CAME = "no message came in time"
+
 
 class IncomingRefused(GuardError):
-    """A connection that is not served; the text says why, for the log and the audit stream."""
+    """A connection that is not served; the text says why, for the log, and `event` for the audit stream."""
 
-    def __init__(self, peer: Peer, reason: str) -> None:
-        """`peer`: as far as it is known."""
-        super().__init__(reason)
-        self.peer = peer
+    def __init__(self, event: AuditEvent) -> None:
+        """`event`: with the peer as far as it is known."""
+        super().__init__(event.param["reason"])
+        self.event = event
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +44,44 @@ class Incoming:
     channel: Channel
 
 
-async def receive_client(sock: socket.socket, net: Net) -> Incoming:
-    """Do what comes before the first message. Raises `IncomingRefused`, and OSError for a client that has gone, or
-    whose first bytes do not come within `handshakeTimeoutSecs`.
+async def receive_client(sock: socket.socket, net: Net, tls: ListenerTLS | None) -> Incoming:
+    """Do what comes before the first message: the PROXY header, a look at the first bytes, the TLS handshake.
+
+    Raises `IncomingRefused`, and OSError for a client that has gone, or whose first bytes do not come within
+    `handshakeTimeoutSecs`, which the handshake may take too. `tls` is None when net.tls.mode is disabled.
 
     The socket is the caller's to close when this raises.
     """
     peer = await _true_peer(sock, net)
     # Behind a balancer a Unix socket says nothing of the way that the client's bytes came.
     is_private = sock.family == socket.AF_UNIX and not peer.is_proxied
+    if tls is not None and not is_private:
+        if await _begins_tls(sock, net):
+            return await _encrypted(sock, peer, net, tls)
+        if net.tls.mode == "requireTLS":
+            problem = "the client speaks without TLS, which net.tls.mode requireTLS forbids"
+            raise IncomingRefused(tls_handshake(peer, reason=problem))
     return Incoming(SocketTransport(sock), peer, Channel(is_private=is_private))
+
+
+async def _begins_tls(sock: socket.socket, net: Net) -> bool:
+    try:
+        with trio.fail_after(net.handshake_timeout_secs):
+            return await begins_tls(sock)
+    except trio.TooSlowError:
+        raise TimeoutError(_NOTHING_CAME) from None
+
+
+async def _encrypted(sock: socket.socket, peer: Peer, net: Net, tls: ListenerTLS) -> Incoming:
+    try:
+        with trio.fail_after(net.handshake_timeout_secs):
+            transport, certificate = await tls.shake_hands(sock)
+    except trio.TooSlowError:
+        problem = "the TLS handshake did not end in time"
+        raise IncomingRefused(tls_handshake(peer, reason=problem)) from None
+    except OSError as error:
+        raise IncomingRefused(tls_handshake(peer, reason=handshake_problem(error))) from None
+    return Incoming(transport, peer, Channel(is_private=True, certificate=certificate))
 
 
 async def _true_peer(sock: socket.socket, net: Net) -> Peer:
@@ -57,6 +90,6 @@ async def _true_peer(sock: socket.socket, net: Net) -> Peer:
         with trio.fail_after(net.handshake_timeout_secs):
             return await true_peer(sock, ends, net.proxy_protocol)
     except ProtocolError as error:
-        raise IncomingRefused(ends, str(error)) from None
+        raise IncomingRefused(connection_refused(ends, reason=str(error))) from None
     except trio.TooSlowError:
-        raise TimeoutError("its first bytes did not come in time") from None
+        raise TimeoutError(_NOTHING_CAME) from None
