@@ -56,6 +56,7 @@ class ErrorCode(IntEnum):
     INVALID_NAMESPACE = 73
     SHUTDOWN_IN_PROGRESS = 91
     COMMAND_NOT_SUPPORTED = 115
+    SSL_HANDSHAKE_FAILED = 141
     CLIENT_METADATA_CANNOT_BE_MUTATED = 186
     EXCEEDED_TIME_LIMIT = 262
     API_VERSION_ERROR = 322
@@ -88,6 +89,7 @@ _CODE_NAMES: Mapping[int, str] = {
     73: "InvalidNamespace",
     91: "ShutdownInProgress",
     115: "CommandNotSupported",
+    141: "SSLHandshakeFailed",
     162: "CollectionIsEmpty",
     186: "ClientMetadataCannotBeMutated",
     207: "InvalidUUID",

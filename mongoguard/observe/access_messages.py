@@ -18,7 +18,14 @@ from mongoguard.model.restriction import Peer
 from mongoguard.observe.command_shape import CommandDocument, holds_secret, shape
 from mongoguard.observe.event import AuditEvent, date_document
 
-__all__ = ["DEFAULT_PARAMETER_MAX_BYTES", "auth_check", "authenticate", "connection_refused", "logout"]
+__all__ = [
+    "DEFAULT_PARAMETER_MAX_BYTES",
+    "auth_check",
+    "authenticate",
+    "connection_refused",
+    "logout",
+    "tls_handshake",
+]
 
 DEFAULT_PARAMETER_MAX_BYTES = 4096
 """JSON bytes for a command's arguments in one line; a line below 8 KB passes every log shipper's limit."""
@@ -94,3 +101,8 @@ def logout(peer: Peer, user: UserName, login_time: float, *, reason: str) -> Aud
 def connection_refused(peer: Peer, *, reason: str) -> AuditEvent:
     """A connection was closed before its first message; `peer` as far as it was known then."""
     return AuditEvent("connectionRefused", peer, param={"reason": reason}, result=ErrorCode.PROTOCOL_ERROR)
+
+
+def tls_handshake(peer: Peer, *, reason: str) -> AuditEvent:
+    """A connection was closed because TLS was not agreed on, or was missing (141, as mongod's log has it)."""
+    return AuditEvent("tlsHandshake", peer, param={"reason": reason}, result=ErrorCode.SSL_HANDSHAKE_FAILED)

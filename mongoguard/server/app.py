@@ -18,17 +18,19 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import trio
 
 from mongoguard.authn.authentication_session import AuthenticationSession
 from mongoguard.authn.logins import Logins, scram_logins
+from mongoguard.authn.scram import SCRAM_MECHANISMS
 from mongoguard.authn.throttle import LoginThrottle
+from mongoguard.authn.x509.login import X509_MECHANISM
 from mongoguard.config.settings import Settings
 from mongoguard.errors import ConfigError
 from mongoguard.model.user import UserRequest
-from mongoguard.observe.access_messages import connection_refused
 from mongoguard.proxy.client_session import ClientSession
 from mongoguard.proxy.cursors import CursorTable
 from mongoguard.proxy.localhost_exception import LocalhostException
@@ -39,6 +41,7 @@ from mongoguard.server.incoming import Incoming, IncomingRefused, receive_client
 from mongoguard.server.listener import accept_for_ever, close_listeners, open_listeners
 from mongoguard.server.shell import Shell
 from mongoguard.server.sinks import AuditSink, open_audit_sink
+from mongoguard.server.tls import ListenerTLS
 from mongoguard.server.upstream import Upstream, open_upstream
 from mongoguard.wire.compression import available_compressors
 
@@ -63,20 +66,27 @@ class Application:
     """The connections of one process, and what they share."""
 
     def __init__(
-        self, settings: Settings, upstream: Upstream, directory: UserDirectory, sink: AuditSink
+        self,
+        settings: Settings,
+        upstream: Upstream,
+        directory: UserDirectory,
+        sink: AuditSink,
+        tls: ListenerTLS | None,
     ) -> None:
         """Wire the parts; nothing runs yet."""
         self._settings = settings
         self._upstream = upstream
         self._directory = directory
         self._sink = sink
+        self._tls = tls
         self._connections: set[ClientConnection] = set()
         self._connection_ended = trio.Event()
         self._cursors = CursorTable()
         self._session_settings = _session_settings(settings)
-        mechanisms = settings.set_parameter.authentication_mechanisms
+        scram = [name for name in settings.mechanisms if name in SCRAM_MECHANISMS]
         self._logins = Logins(
-            sasl=scram_logins(mechanisms, _decoy_key(settings)),
+            sasl=scram_logins(scram, _decoy_key(settings)),
+            x509=X509_MECHANISM in settings.mechanisms,
             throttle=LoginThrottle(settings.security.login_limits.limits),
         )
         self._localhost_exception = LocalhostException(
@@ -148,12 +158,12 @@ class Application:
 
     async def _serve(self, sock: socket.socket) -> None:
         try:
-            incoming = await receive_client(sock, self._settings.net)
+            incoming = await receive_client(sock, self._settings.net, self._tls)
         except (IncomingRefused, OSError) as error:
             sock.close()
             log.info("a connection is refused: %s", error)
             if isinstance(error, IncomingRefused):
-                await self._sink.write(connection_refused(error.peer, reason=str(error)))
+                await self._sink.write(error.event)
             return
         except BaseException:
             sock.close()
@@ -172,14 +182,25 @@ class Application:
     def _obey(self, number: int) -> None:
         if number == signal.SIGUSR1:
             self._sink.reopen()
-        elif isinstance(self._directory, FileDirectory):
+            return
+        for name, reload in self._reloadable():
             try:
-                self._directory.reload()
+                reload()
             except ConfigError as error:
-                log.error("SIGHUP: the users file is not reloaded: %s", error)
+                log.error("SIGHUP: %s is not reloaded: %s", name, error)
             else:
-                log.info("SIGHUP: the users file is reloaded")
-                self.users_changed()
+                log.info("SIGHUP: %s is reloaded", name)
+
+    def _reloadable(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        """What SIGHUP reads again; each all or nothing, whatever becomes of the others."""
+        if isinstance(self._directory, FileDirectory):
+            yield "the users file", partial(self._reload_users, self._directory)
+        if self._tls is not None:
+            yield "net.tls", self._tls.reload
+
+    def _reload_users(self, directory: FileDirectory) -> None:
+        directory.reload()
+        self.users_changed()
 
     async def _drain(self) -> None:
         for connection in list(self._connections):
@@ -285,11 +306,12 @@ async def serve(settings: Settings, announce: Callable[[str], None] = print) -> 
 async def _serve_on(
     listeners: list[socket.socket], settings: Settings, announce: Callable[[str], None]
 ) -> None:
+    tls = ListenerTLS(settings.net.tls, settings.set_parameter) if settings.net.tls.is_on else None
     async with open_upstream(settings) as upstream:
         directory = open_directory(settings, upstream)
         async with open_audit_sink(settings.audit_log) as sink:
             _spare_the_collector()
-            await Application(settings, upstream, directory, sink).run(listeners, announce)
+            await Application(settings, upstream, directory, sink, tls).run(listeners, announce)
 
 
 def _spare_the_collector() -> None:

@@ -1,6 +1,6 @@
 """Transport: bytes over a socket, with as little between as Trio allows.
 
-In: a connected non-blocking socket (or a TLS stream). Out: received chunks and messages, sent bytes. Must not
+In: a connected socket, with or without TLS. Out: received chunks and messages, sent bytes. Must not
 know what messages mean.
 
 The socket is used directly, with `trio.lowlevel.wait_readable` where it would block. Trio's own streams add a
@@ -11,11 +11,15 @@ upstream), and each wait is a checkpoint.
 
 from __future__ import annotations
 
+import math
 import select
 import socket
+import ssl
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 import trio
 
@@ -29,7 +33,10 @@ __all__ = [
     "Transport",
     "read_message",
     "read_rest",
+    "shake_hands",
 ]
+
+T = TypeVar("T")
 
 CHUNK_BYTES = 64 * 1024
 """Bytes asked for when nothing is known: a point read fits many times, and the allocator keeps blocks of this size."""
@@ -145,32 +152,39 @@ class SocketTransport:
 
 
 class TLSTransport:
-    """A TLS connection to the upstream, by Trio's own stream."""
+    """A TLS connection to a client or to the upstream; its handshake is done.
 
-    __slots__ = ("_stream",)
+    The socket is Python's own, without Trio's stream: its records are decrypted into the place where a message grows.
+    """
 
-    def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
-        """Take over a stream whose handshake is done."""
-        _keep_alive(stream.transport_stream.socket)
-        self._stream = stream
+    __slots__ = ("_socket",)
+
+    def __init__(self, sock: ssl.SSLSocket) -> None:
+        """Take over a non-blocking socket."""
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _keep_alive(sock)
+        self._socket = sock
 
     async def receive(self) -> bytes:
-        """See `Transport`."""
-        return bytes(await self._stream.receive_some(CHUNK_BYTES))
+        """See `Transport`. At most one record, of which a piece may be left from the call before."""
+        if not self._socket.pending():
+            await trio.lowlevel.wait_readable(self._socket)
+        return await _when_ready(self._socket, partial(self._socket.recv, CHUNK_BYTES))
 
     def receive_soon(self, within_secs: float) -> bytes | None:
         """Never: what comes on the socket is a record, which may hold no byte of a message."""
 
     async def receive_into(self, room: memoryview) -> int:
         """See `Transport`."""
-        chunk = await self._stream.receive_some(len(room))
-        room[: len(chunk)] = chunk
-        return len(chunk)
+        return await _when_ready(self._socket, partial(self._socket.recv_into, room))
 
     async def send_all(self, data: bytes) -> None:
         """See `Transport`."""
-        with trio.fail_after(STALLED_SECS):
-            await self._stream.send_all(data)
+        view = memoryview(data)
+        while view:
+            sent = await _when_ready(self._socket, partial(self._socket.send, view), STALLED_SECS)
+            view = view[sent:]
 
     def has_news(self) -> bool:
         """TLS may hold records that mean nothing (session tickets), so only the end of the stream counts."""
@@ -178,11 +192,37 @@ class TLSTransport:
 
     def peer_is_gone(self) -> bool:
         """See `Transport`."""
-        return _has_ended(self._stream.transport_stream.socket.fileno())
+        return _has_ended(self._socket.fileno())
 
     def close(self) -> None:
-        """See `Transport`."""
-        self._stream.transport_stream.socket.close()
+        """See `Transport`. The peer is told (close_notify), but nobody waits for its answer."""
+        if self._socket.fileno() != -1:
+            trio.lowlevel.notify_closing(self._socket)
+            with suppress(OSError, ValueError):
+                self._socket.unwrap()
+            with suppress(OSError):
+                self._socket.close()
+
+
+async def shake_hands(sock: ssl.SSLSocket) -> None:
+    """The TLS handshake on a non-blocking socket. Raises OSError (`ssl.SSLError` among them); sets no deadline."""
+    await _when_ready(sock, sock.do_handshake)
+
+
+async def _when_ready(sock: ssl.SSLSocket, work: Callable[[], T], within_secs: float = math.inf) -> T:
+    """Do something as soon as TLS can, which may have to read in order to write, and the other way round.
+
+    Raises `trio.TooSlowError` when the socket is not ready within that time.
+    """
+    while True:
+        try:
+            return work()
+        except ssl.SSLWantReadError:
+            wait = trio.lowlevel.wait_readable
+        except ssl.SSLWantWriteError:
+            wait = trio.lowlevel.wait_writable
+        with trio.fail_after(within_secs):
+            await wait(sock)
 
 
 async def read_message(transport: Transport, reader: MessageReader, soon_secs: float = 0.0) -> bytes | None:
@@ -218,7 +258,7 @@ def _has_ended(descriptor: int) -> bool:
     return bool(poll.poll(0))
 
 
-def _keep_alive(sock: socket.socket | trio.socket.SocketType) -> None:
+def _keep_alive(sock: socket.socket) -> None:
     """Notice a peer that vanished without a word: probes after 60 s of silence, dead after 6 unanswered, 10 s apart."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)

@@ -23,7 +23,7 @@ from mongoguard.errors import (
     UpstreamError,
     UpstreamUnavailable,
 )
-from mongoguard.server.transport import SocketTransport, TLSTransport, Transport, read_message
+from mongoguard.server.transport import SocketTransport, TLSTransport, Transport, read_message, shake_hands
 from mongoguard.server.upstream_uri import UpstreamAddress
 from mongoguard.wire.document import encode
 from mongoguard.wire.framing import MessageReader
@@ -145,15 +145,17 @@ async def _connect(address: str, upstream: UpstreamAddress) -> Transport:
     stream = await trio.open_tcp_stream(host, int(port))
     if upstream.tls is None:
         return SocketTransport(_detached(stream))
-    tls = trio.SSLStream(stream, upstream.tls, server_hostname=host)
+    tls = upstream.tls.wrap_socket(_detached(stream), do_handshake_on_connect=False, server_hostname=host)
     try:
-        await tls.do_handshake()
+        await shake_hands(tls)
     except BaseException:
-        stream.socket.close()
+        tls.close()
         raise
     return TLSTransport(tls)
 
 
 def _detached(stream: trio.SocketStream) -> socket.socket:
     """The plain socket of a Trio stream, whose own wrapping is not needed any more."""
-    return socket.socket(fileno=stream.socket.detach())
+    plain = socket.socket(fileno=stream.socket.detach())
+    plain.setblocking(False)
+    return plain

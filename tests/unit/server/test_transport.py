@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from mongoguard.errors import ProtocolError
-from mongoguard.server.transport import STALLED_SECS, SocketTransport, TLSTransport, read_message
+from mongoguard.server.transport import STALLED_SECS, SocketTransport, TLSTransport, read_message, shake_hands
 from mongoguard.wire.framing import MessageReader
 from tests.certificates import Authority
 from tests.rawwire import op_msg
@@ -132,27 +132,29 @@ async def test_a_closed_transport_is_gone_and_wakes_who_waits_on_it(pair):
 
 
 @pytest.fixture
-async def tls_pair(tmp_path):
-    """A TLS transport as mongoguard has it to its upstream, and the server's stream."""
+def contexts(tmp_path):
+    """The TLS contexts of a server and of a client who trusts it."""
     authority = Authority(tmp_path)
-    server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server_context.load_cert_chain(authority.server())
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    client = await trio.open_tcp_stream(*listener.socket.getsockname())
-    server = trio.SSLStream(await listener.accept(), server_context, server_side=True)
-    stream = trio.SSLStream(
-        client,
-        ssl.create_default_context(cafile=authority.ca_file),
-        server_hostname="localhost",
-    )
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(authority.server())
+    return server, ssl.create_default_context(cafile=authority.ca_file)
+
+
+@pytest.fixture
+async def tls_pair(contexts):
+    """A TLS transport, and the other end as Trio has it."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    secured = contexts[0].wrap_socket(ours, server_side=True, do_handshake_on_connect=False)
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
+    peer = trio.SSLStream(stream, contexts[1], server_hostname="localhost", https_compatible=True)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(stream.do_handshake)
-        nursery.start_soon(server.do_handshake)
-    transport = TLSTransport(stream)
-    yield transport, server
+        nursery.start_soon(shake_hands, secured)
+        nursery.start_soon(peer.do_handshake)
+    transport = TLSTransport(secured)
+    yield transport, peer
     transport.close()
-    server.transport_stream.socket.close()
-    await listener.aclose()
+    stream.socket.close()
 
 
 async def test_messages_go_over_tls(tls_pair):
@@ -181,17 +183,71 @@ async def test_session_tickets_are_no_news_over_tls(tls_pair):
 
 
 async def test_the_end_of_an_idle_tls_stream_is_seen_behind_its_last_records(tls_pair):
-    transport, server = tls_pair
-    with trio.CancelScope() as scope:  # send close_notify, and do not wait for the answer
-        scope.cancel()
-        await server.aclose()
-    server.transport_stream.socket.close()
-    await trio.lowlevel.wait_readable(transport._stream.transport_stream.socket)
+    transport, peer = tls_pair
+    await peer.aclose()
     assert (transport.has_news(), transport.peer_is_gone()) == (True, True)
+    assert await transport.receive() == b""
 
 
-async def test_a_closed_tls_transport_is_gone(tls_pair):
+async def test_an_end_without_a_goodbye_is_the_end_too(tls_pair):
+    transport, peer = tls_pair
+    peer.transport_stream.socket.close()
+    assert transport.peer_is_gone()
+    assert await transport.receive() == b""
+
+
+async def test_a_closed_tls_transport_is_gone_and_wakes_who_waits_on_it(tls_pair):
     transport, _ = tls_pair
-    transport.close()
+    async with trio.open_nursery() as nursery:
+
+        async def wait():
+            with pytest.raises(trio.ClosedResourceError):
+                await transport.receive()
+
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        transport.close()
     transport.close()
     assert transport.peer_is_gone()
+
+
+async def test_the_other_end_is_told_that_a_tls_transport_closes(tls_pair):
+    transport, peer = tls_pair
+    transport.close()
+    peer._https_compatible = False  # now an end without close_notify would be an error
+    assert await peer.receive_some() == b""
+
+
+async def test_long_messages_go_over_tls_both_ways(tls_pair):
+    transport, peer = tls_pair
+    data = op_msg({"insert": "c", "text": "x" * 3_000_000, "$db": "d"})
+    received = bytearray()
+
+    async def receive():
+        while len(received) < len(data):
+            received.extend(await peer.receive_some())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        await transport.send_all(data)
+    assert received == data
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(peer.send_all, data)
+        assert await read_message(transport, MessageReader(4_000_000)) == data
+
+
+async def test_what_is_left_of_a_record_is_not_waited_for(tls_pair):
+    transport, peer = tls_pair
+    await peer.send_all(MESSAGE * 2)
+    room = bytearray(10)
+    assert await transport.receive_into(memoryview(room)) == 10
+    with trio.fail_after(1):
+        assert bytes(room) + await transport.receive() == MESSAGE * 2
+
+
+async def test_a_tls_peer_that_takes_nothing_is_given_up(tls_pair, autojump_clock):
+    transport, _ = tls_pair
+    began = trio.current_time()
+    with pytest.raises(trio.TooSlowError):
+        await transport.send_all(bytes(16 * 1024 * 1024))
+    assert trio.current_time() - began == STALLED_SECS

@@ -1,0 +1,139 @@
+"""TLS on the listener: handshakes, what the client's certificate says, and new files without a restart.
+
+In: accepted sockets of clients that begin TLS. Out: transports, and `ClientCertificate`s. Must not know what is spoken
+on them. A reload is for the connections that come after it; those before keep what they have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import trio
+
+from mongoguard.authn.channel import ClientCertificate
+from mongoguard.authn.x509.certificate import read_client_certificate
+from mongoguard.config.sections import SetParameter
+from mongoguard.config.tls_section import TLS
+from mongoguard.server.tls_context import DAY_SECS, LoadedTLS, load_tls
+from mongoguard.server.transport import TLSTransport, shake_hands
+
+__all__ = ["ListenerTLS", "begins_tls", "handshake_problem"]
+
+log = logging.getLogger(__name__)
+
+TELLING_BYTES = 3
+"""A TLS record of a handshake begins 16 03 0x. As a message's length that is at least 66,326 bytes, which no first
+message has; its first byte alone is the length of every 256th hello."""
+
+LOOK_AGAIN_SECS = 0.02
+"""Until the next look at a connection of which less than three bytes have come: peeking can't wait for more."""
+
+MAX_WARNED = 1000
+"""Client certificates of which it is remembered that they were warned of: one line for each, not one a connection."""
+
+
+async def begins_tls(sock: socket.socket) -> bool:
+    """Whether the client begins a TLS handshake; nothing is taken from the socket. Waits for the first three bytes.
+
+    Raises OSError when the client leaves without a word (as simple health checks do).
+    """
+    while True:
+        await trio.lowlevel.wait_readable(sock)
+        try:
+            data = sock.recv(TELLING_BYTES, socket.MSG_PEEK)
+        except BlockingIOError:
+            continue
+        if not data:
+            raise ConnectionAbortedError("the connection ended before its first byte")
+        if not b"\x16\x03".startswith(data[:2]):
+            return False
+        if len(data) == TELLING_BYTES:
+            return data[2] <= 4
+        await trio.sleep(LOOK_AGAIN_SECS)
+
+
+class ListenerTLS:
+    """What all handshakes share. `reload` reads the files again, all or nothing."""
+
+    def __init__(self, tls: TLS, parameters: SetParameter) -> None:
+        """Read the files. Raises `ConfigError`."""
+        self._tls = tls
+        self._parameters = parameters
+        self._warned: set[bytes] = set()
+        self._loaded = self._load()
+
+    def reload(self) -> None:
+        """Read the files again. Raises `ConfigError`, and then nothing has changed."""
+        self._loaded = self._load()
+
+    async def shake_hands(self, sock: socket.socket) -> tuple[TLSTransport, ClientCertificate | None]:
+        """Take over a socket and do the handshake on it; a failure closes it, and raises OSError. Sets no deadline."""
+        loaded = self._loaded
+        secured = loaded.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        try:
+            await shake_hands(secured)
+            certificate = self._certificate(secured, loaded)
+            return TLSTransport(secured), certificate
+        except BaseException:
+            secured.close()
+            raise
+
+    def _load(self) -> LoadedTLS:
+        loaded = load_tls(self._tls, self._parameters, time.time())
+        self._warned.clear()
+        for warning in loaded.warnings:
+            log.warning("%s", warning)
+        return loaded
+
+    def _certificate(self, secured: ssl.SSLSocket, loaded: LoadedTLS) -> ClientCertificate | None:
+        der = secured.getpeercert(binary_form=True)
+        if der is None:
+            return None
+        try:
+            certificate = read_client_certificate(der, _verified_issuers(secured), loaded.policy)
+        except ValueError:
+            raise ssl.SSLError("the client's certificate can't be read") from None
+        self._check_end(certificate, hashlib.sha256(der).digest())
+        return certificate
+
+    def _check_end(self, certificate: ClientCertificate, fingerprint: bytes) -> None:
+        """Resumed sessions are not verified again, so the end is looked at here too."""
+        left = certificate.not_after - time.time()
+        if left <= 0:
+            raise ssl.SSLError("certificate has expired")
+        threshold = self._parameters.tls_x509_expiration_warning_threshold_days * DAY_SECS
+        if left < threshold and fingerprint not in self._warned and len(self._warned) < MAX_WARNED:
+            self._warned.add(fingerprint)
+            ends = datetime.fromtimestamp(certificate.not_after, UTC)
+            log.warning("a client's certificate expires on %s: %s", f"{ends:%Y-%m-%d}", certificate.subject)
+
+
+def _verified_issuers(secured: ssl.SSLSocket) -> Sequence[bytes]:
+    """DER of the verified chain without the certificate itself; empty for a resumed session of TLS 1.2.
+
+    Python has it since 3.10 and shows it since 3.13.
+    """
+    if hasattr(secured, "get_verified_chain"):
+        return list(secured.get_verified_chain())[1:]
+    chain = secured._sslobj.get_verified_chain() or []  # type: ignore[attr-defined]  # noqa: SLF001
+    return [ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in chain[1:]]
+
+
+def handshake_problem(error: OSError) -> str:
+    """Why a handshake has failed, in words that hold nothing of what the client sent."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"the client's certificate is refused: {error.verify_message}"
+        case ssl.SSLEOFError() | ssl.SSLZeroReturnError() | ConnectionError():
+            return "the client left during the TLS handshake"
+        case ssl.SSLError():
+            words = (error.reason or str(error)).lower().replace("_", " ")
+            return f"the TLS handshake failed: {words}"
+        case _:
+            return f"the TLS handshake failed: {error.strerror or type(error).__name__}"
