@@ -71,6 +71,11 @@ class RoleGraph:
             self._roles[role.name] = role
         self._check_cycles()
 
+    @property
+    def names(self) -> Iterable[RoleName]:
+        """The roles that are defined here; built-in ones are not among them."""
+        return self._roles.keys()
+
     def role(self, name: RoleName) -> Role | None:
         """The definition of that name, built-in roles included."""
         return self._roles.get(name) or builtin_role(name)

@@ -56,10 +56,22 @@ class UserDirectory(Protocol):
         A user that has not changed is the same object that `fetch` gave: a session with another one must ask too.
         """
 
+    async def admin_role_names(self) -> frozenset[str]:
+        """The names of the roles on admin that are not built in: some are named as an external group.
+
+        As fresh as users are; an unchanged answer is the same object. Raises `UpstreamError`.
+        """
+
 
 @dataclass(slots=True)
 class _Answer:
     user: User | None
+    time: float
+
+
+@dataclass(slots=True)
+class _RoleNames:
+    names: frozenset[str]
     time: float
 
 
@@ -73,6 +85,8 @@ class UpstreamDirectory:
         self._max_stale = settings.security.user_cache_max_stale_secs
         self._answers: OrderedDict[UserRequest, _Answer] = OrderedDict()
         self._loading: dict[UserRequest, trio.Event] = {}
+        self._role_names: _RoleNames | None = None
+        self._role_names_lock = trio.Lock()
         self._generation = 0
 
     async def fetch(self, request: UserRequest) -> User | None:
@@ -90,6 +104,7 @@ class UpstreamDirectory:
         """See `UserDirectory`."""
         self._generation += 1
         self._answers.clear()
+        self._role_names = None
 
     async def refresh(self, requests: Iterable[UserRequest]) -> Mapping[UserRequest, User | None]:
         """See `UserDirectory`."""
@@ -98,6 +113,32 @@ class UpstreamDirectory:
             with suppress(UpstreamError):
                 answers[request] = await self._load(request)
         return answers
+
+    async def admin_role_names(self) -> frozenset[str]:
+        """See `UserDirectory`."""
+        async with self._role_names_lock:  # two hundred logins ask once
+            kept, now = self._role_names, trio.current_time()
+            if kept is not None and now - kept.time < self._interval:
+                return kept.names
+            try:
+                names = await self._ask_role_names()
+            except UpstreamError as error:
+                if kept is None or now - kept.time >= self._interval + self._max_stale:
+                    raise
+                log.warning("the roles are taken from the cache: the deployment does not answer (%s)", error)
+                return kept.names
+            self._role_names = names
+            if kept is not None and kept.names == names.names:
+                names.names = kept.names  # the same object: nothing must be read again
+            return names.names
+
+    async def _ask_role_names(self) -> _RoleNames:
+        """Ask; again when roles were changed while the answer was on its way."""
+        while True:
+            generation, asked_at = self._generation, trio.current_time()
+            found = await self._list_on_admin("rolesInfo", 1, "roles")
+            if generation == self._generation:
+                return _RoleNames(frozenset(str(role["role"]) for role in found), asked_at)
 
     async def _load(self, request: UserRequest) -> User | None:
         done = self._loading[request] = trio.Event()
@@ -157,7 +198,10 @@ class UpstreamDirectory:
 
     async def _list(self, command: str, argument: object, field: str, **options: bool) -> list[Any]:
         shown = {"showPrivileges": True, "showAuthenticationRestrictions": True, **options}
-        reply = await self._upstream.ask("admin", {command: argument, **shown})
+        return await self._list_on_admin(command, argument, field, **shown)
+
+    async def _list_on_admin(self, command: str, argument: object, field: str, **options: bool) -> list[Any]:
+        reply = await self._upstream.ask("admin", {command: argument, **options})
         if not reply.get("ok"):
             reason = f"({reply.get('code')}) {reply.get('codeName')}"
             raise UpstreamUnavailable(f"{command} failed upstream: {reason}")
@@ -172,6 +216,7 @@ class FileDirectory:
         """Read the file. Raises `ConfigError`."""
         self._path = path
         self._users = _read_user_file(path)
+        self._admin_roles = _names_on_admin(self._users)
         self._made: OrderedDict[UserRequest, User] = OrderedDict()
 
     async def fetch(self, request: UserRequest) -> User | None:
@@ -185,9 +230,14 @@ class FileDirectory:
         """See `UserDirectory`. Nothing changes between reloads."""
         return {request: self._user(request) for request in requests}
 
+    async def admin_role_names(self) -> frozenset[str]:
+        """See `UserDirectory`. Never fails."""
+        return self._admin_roles
+
     def reload(self) -> None:
         """Read the file again. Raises `ConfigError`, and then nothing has changed."""
         self._users = _read_user_file(self._path)
+        self._admin_roles = _names_on_admin(self._users)
         self._made = OrderedDict()
 
     def _user(self, request: UserRequest) -> User | None:
@@ -211,6 +261,10 @@ class FileDirectory:
             restrictions=effective.restrictions,
             asserted_roles=asserted,
         )
+
+
+def _names_on_admin(users: UserFile) -> frozenset[str]:
+    return frozenset(name.role for name in users.roles.names if name.db == "admin")
 
 
 def _read_user_file(path: str) -> UserFile:

@@ -357,3 +357,73 @@ async def test_a_file_resolves_asserted_roles_too(tmp_path):
     assert user.privileges
     assert await files.fetch(request) is user
     assert (await files.fetch(UserRequest(EXTERNAL, ()))).privileges == {}
+
+
+class FakeRoleNames:
+    """Answers `rolesInfo: 1` from `names`; `error` is raised."""
+
+    def __init__(self, *names):
+        self.names = list(names)
+        self.asked = 0
+        self.error = None
+
+    async def ask(self, db, command):
+        assert (db, command) == ("admin", {"rolesInfo": 1})
+        self.asked += 1
+        names = list(self.names)
+        await trio.sleep(0.1)
+        if self.error is not None:
+            raise self.error
+        return {"ok": 1, "roles": [{"role": name, "db": "admin"} for name in names]}
+
+
+async def test_many_who_ask_for_the_roles_names_at_once_ask_the_deployment_once(autojump_clock):
+    upstream = FakeRoleNames("cn=dba", "auditor")
+    directory = UpstreamDirectory(SETTINGS, upstream)
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(directory.admin_role_names)
+    assert upstream.asked == 1
+    first = await directory.admin_role_names()
+    assert first == {"cn=dba", "auditor"}
+    await trio.sleep(6)
+    assert await directory.admin_role_names() is first
+    assert upstream.asked == 2
+
+
+async def test_a_role_made_while_its_names_are_asked_for_is_among_them(autojump_clock):
+    upstream = FakeRoleNames("a")
+    directory = UpstreamDirectory(SETTINGS, upstream)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(directory.admin_role_names)
+        await trio.sleep(0.05)
+        upstream.names.append("b")
+        directory.invalidate()
+    assert await directory.admin_role_names() == {"a", "b"}
+    assert upstream.asked == 2
+
+
+async def test_roles_names_hold_while_the_deployment_is_silent_and_not_for_ever(autojump_clock):
+    upstream = FakeRoleNames("a")
+    directory = UpstreamDirectory(SETTINGS, upstream)
+    assert await directory.admin_role_names() == {"a"}
+    upstream.error = UpstreamUnavailable("gone")
+    await trio.sleep(60)
+    assert await directory.admin_role_names() == {"a"}
+    await trio.sleep(6)
+    with pytest.raises(UpstreamUnavailable):
+        await directory.admin_role_names()
+
+
+async def test_a_files_roles_on_admin_are_named_and_no_others(tmp_path):
+    path = tmp_path / "users.yaml"
+    path.write_text(
+        "roles:\n"
+        "- {role: 'cn=dba,ou=groups', db: admin, privileges: [], roles: []}\n"
+        "- {role: other, db: shop, privileges: [], roles: []}\n"
+    )
+    directory = FileDirectory(str(path))
+    assert await directory.admin_role_names() == {"cn=dba,ou=groups"}
+    path.write_text("roles:\n- {role: new, db: admin, privileges: [], roles: []}\n")
+    directory.reload()
+    assert await directory.admin_role_names() == {"new"}
