@@ -418,12 +418,12 @@ async def test_roles_names_hold_while_the_deployment_is_silent_and_not_for_ever(
 async def test_a_files_roles_on_admin_are_named_and_no_others(tmp_path):
     path = tmp_path / "users.yaml"
     path.write_text(
-        "roles:\n"
+        "users: []\nroles:\n"
         "- {role: 'cn=dba,ou=groups', db: admin, privileges: [], roles: []}\n"
         "- {role: other, db: shop, privileges: [], roles: []}\n"
     )
     directory = FileDirectory(str(path))
     assert await directory.admin_role_names() == {"cn=dba,ou=groups"}
-    path.write_text("roles:\n- {role: new, db: admin, privileges: [], roles: []}\n")
+    path.write_text("users: []\nroles:\n- {role: new, db: admin, privileges: [], roles: []}\n")
     directory.reload()
     assert await directory.admin_role_names() == {"new"}
