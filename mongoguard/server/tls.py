@@ -12,6 +12,7 @@ import socket
 import ssl
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import trio
@@ -21,7 +22,7 @@ from mongoguard.authn.x509.certificate import read_client_certificate
 from mongoguard.config.sections import SetParameter
 from mongoguard.config.tls_section import TLS
 from mongoguard.server.tls_context import DAY_SECS, LoadedTLS, load_tls
-from mongoguard.server.transport import TLSTransport, shake_hands
+from mongoguard.server.transport import CHUNK_BYTES, TLSTransport, shake_hands
 
 __all__ = ["ListenerTLS", "begins_tls", "handshake_problem"]
 
@@ -81,6 +82,7 @@ class ListenerTLS:
             certificate = self._certificate(secured, loaded)
             return TLSTransport(secured), certificate
         except BaseException:
+            _take_what_waits(secured)
             secured.close()
             raise
 
@@ -112,6 +114,12 @@ class ListenerTLS:
             self._warned.add(fingerprint)
             ends = datetime.fromtimestamp(certificate.not_after, UTC)
             log.warning("a client's certificate expires on %s: %s", f"{ends:%Y-%m-%d}", certificate.subject)
+
+
+def _take_what_waits(secured: ssl.SSLSocket) -> None:
+    """Read what the client sent behind its certificate: closing over it is a reset, which may overtake the alert."""
+    with suppress(OSError):
+        socket.socket.recv(secured, CHUNK_BYTES)
 
 
 def _verified_issuers(secured: ssl.SSLSocket) -> Sequence[bytes]:
