@@ -91,6 +91,14 @@ def test_a_remote_peer_does_not_and_the_upstream_is_not_even_asked(client: str):
     assert play.reply()["errmsg"] == "command createUser requires authentication"
 
 
+@pytest.mark.parametrize("client", ["127.0.0.1", "::1", "192.0.2.7", None])
+def test_a_peer_behind_a_balancer_is_never_local_whatever_the_balancer_says(client: str | None):
+    address = None if client is None else ip_address(client)
+    play = Play(local_session(Peer(address, address, is_proxied=True))).send(op_msg(CREATE))
+    assert play.emitted().result == 13
+    assert play.reply()["errmsg"] == "command createUser requires authentication"
+
+
 def test_switched_off_it_grants_nothing_and_nobody_is_asked():
     play = Play(local_session(enabled=False)).send(op_msg(CREATE))
     assert play.emitted().result == 13
