@@ -11,6 +11,9 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
 from mongoguard.model.user import User, UserRequest
 from mongoguard.observe.event import AuditEvent
 
@@ -19,6 +22,7 @@ __all__ = [
     "CheckPassword",
     "Effect",
     "Emit",
+    "FetchSigningKey",
     "FetchUser",
     "Flow",
     "Now",
@@ -26,6 +30,7 @@ __all__ = [
     "RandomBytes",
     "Relay",
     "RelayedReply",
+    "SigningKey",
     "perform",
 ]
 
@@ -75,6 +80,25 @@ class CheckPassword(Effect[PasswordCheck]):
 
     name: str
     password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A public key of an identity provider, and the JWS algorithms (RFC 7518) that it may be used with."""
+
+    public: RSAPublicKey | EllipticCurvePublicKey
+    algorithms: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchSigningKey(Effect["SigningKey | None"]):
+    """The key that the identity provider `issuer` publishes under that `kid`; None when it publishes none.
+
+    Raises `DirectoryUnavailable` into the flow when the provider can't be asked.
+    """
+
+    issuer: str
+    key_id: str
 
 
 @dataclass(frozen=True, slots=True)
