@@ -65,7 +65,7 @@ class FetchUser(Effect["User | None"]):
 
 @dataclass(frozen=True, slots=True)
 class PasswordCheck:
-    """What a directory says of a password. `reason` is why not, for the audit event; no part of the password is in it."""
+    """What a directory says of a password. `reason` is why not, for the audit event, without any part of the password."""
 
     accepted: bool
     reason: str = ""

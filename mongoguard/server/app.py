@@ -25,10 +25,12 @@ import trio
 
 from mongoguard.authn.authentication_session import AuthenticationSession
 from mongoguard.authn.logins import Logins, scram_logins
+from mongoguard.authn.plain import PLAIN, plain_logins
 from mongoguard.authn.scram import SCRAM_MECHANISMS
 from mongoguard.authn.throttle import LoginThrottle
 from mongoguard.authn.x509.login import X509_MECHANISM
 from mongoguard.config.settings import Settings
+from mongoguard.effects import CheckPassword
 from mongoguard.errors import ConfigError
 from mongoguard.model.user import UserRequest
 from mongoguard.proxy.client_session import ClientSession
@@ -38,6 +40,8 @@ from mongoguard.proxy.settings import SessionSettings
 from mongoguard.server.client_connection import ClientConnection
 from mongoguard.server.directory import FileDirectory, UserDirectory, open_directory
 from mongoguard.server.incoming import Incoming, IncomingRefused, receive_client
+from mongoguard.server.ldap.directory import LdapDirectory, open_ldap_directory
+from mongoguard.server.ldap.user_directory import LdapUserDirectory
 from mongoguard.server.listener import accept_for_ever, close_listeners, open_listeners
 from mongoguard.server.shell import Shell
 from mongoguard.server.sinks import AuditSink, open_audit_sink
@@ -72,11 +76,14 @@ class Application:
         directory: UserDirectory,
         sink: AuditSink,
         tls: ListenerTLS | None,
+        ldap: LdapDirectory | None,
     ) -> None:
         """Wire the parts; nothing runs yet."""
         self._settings = settings
         self._upstream = upstream
-        self._directory = directory
+        self._base_directory = directory
+        self._ldap_users = _ldap_users(settings, directory, ldap)
+        self._directory: UserDirectory = self._ldap_users or directory
         self._sink = sink
         self._tls = tls
         self._connections: set[ClientConnection] = set()
@@ -85,7 +92,10 @@ class Application:
         self._session_settings = _session_settings(settings)
         scram = [name for name in settings.mechanisms if name in SCRAM_MECHANISMS]
         self._logins = Logins(
-            sasl=scram_logins(scram, _decoy_key(settings)),
+            sasl={
+                **scram_logins(scram, _decoy_key(settings)),
+                **(plain_logins() if PLAIN in settings.mechanisms else {}),
+            },
             x509=X509_MECHANISM in settings.mechanisms,
             throttle=LoginThrottle(settings.security.login_limits.limits),
         )
@@ -98,12 +108,13 @@ class Application:
         self._arriving = 0
         self._shell = Shell(
             upstream=upstream,
-            directory=directory,
+            directory=self._directory,
             audit=sink.write,
             users_changed=self.users_changed,
             threads=trio.CapacityLimiter(LONG_MESSAGE_THREADS),
             handshake_timeout_secs=settings.net.handshake_timeout_secs,
             message_timeout_secs=settings.net.message_timeout_secs,
+            external={} if self._ldap_users is None else {CheckPassword: self._ldap_users.check_password},
         )
 
     async def run(self, listeners: list[socket.socket], announce: Callable[[str], None]) -> None:
@@ -118,6 +129,8 @@ class Application:
                 services.start_soon(self._upstream.keep_up)
                 services.start_soon(self._watch_clients)
                 services.start_soon(self._watch_users)
+                if self._ldap_users is not None:
+                    services.start_soon(self._ldap_users.keep_up)
                 services.start_soon(self._age_cursors)
                 announce(f"mongoguard is listening on {_names(listeners)} (pid {os.getpid()})")
                 async for number in signals:
@@ -193,8 +206,8 @@ class Application:
 
     def _reloadable(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """What SIGHUP reads again; each all or nothing, whatever becomes of the others."""
-        if isinstance(self._directory, FileDirectory):
-            yield "the users file", partial(self._reload_users, self._directory)
+        if isinstance(self._base_directory, FileDirectory):
+            yield "the users file", partial(self._reload_users, self._base_directory)
         if self._tls is not None:
             yield "net.tls", self._tls.reload
 
@@ -220,8 +233,11 @@ class Application:
 
     async def _watch_users(self) -> None:
         """Ask the directory again for the users of live sessions, in case they were changed elsewhere."""
+        interval: float = self._settings.security.user_cache_invalidation_interval_secs
+        if self._ldap_users is not None:
+            interval = self._ldap_users.watch_secs
         while True:
-            await trio.sleep(self._settings.security.user_cache_invalidation_interval_secs)
+            await trio.sleep(interval)
             requests = _requests_of(self._connections)
             current = await self._directory.refresh(requests)
             for connection in self._connections:
@@ -250,6 +266,15 @@ def _names(listeners: Iterable[socket.socket]) -> str:
             host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
             names.append(f"{host}:{name[1]}")
     return ", ".join(names)
+
+
+def _ldap_users(
+    settings: Settings, base: UserDirectory, ldap: LdapDirectory | None
+) -> LdapUserDirectory | None:
+    if ldap is None:
+        return None
+    interval = settings.security.user_cache_invalidation_interval_secs
+    return LdapUserDirectory(base, ldap, settings.ldap_staleness_secs, interval)
 
 
 def _session_settings(settings: Settings) -> SessionSettings:
@@ -307,11 +332,11 @@ async def _serve_on(
     listeners: list[socket.socket], settings: Settings, announce: Callable[[str], None]
 ) -> None:
     tls = ListenerTLS(settings.net.tls, settings.set_parameter) if settings.net.tls.is_on else None
-    async with open_upstream(settings) as upstream:
+    async with open_upstream(settings) as upstream, open_ldap_directory(settings) as ldap:
         directory = open_directory(settings, upstream)
         async with open_audit_sink(settings.audit_log) as sink:
             _spare_the_collector()
-            await Application(settings, upstream, directory, sink, tls).run(listeners, announce)
+            await Application(settings, upstream, directory, sink, tls, ldap).run(listeners, announce)
 
 
 def _spare_the_collector() -> None:

@@ -13,8 +13,8 @@ Time: each try of a server, and each search, has `timeoutMS`; a whole question (
 from __future__ import annotations
 
 import itertools
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import trio
@@ -32,7 +32,7 @@ from mongoguard.server.ldap.pool import SearchPool
 from mongoguard.server.ldap.servers import HostLookup, Servers
 from mongoguard.server.ldap.srv import SrvLookup
 
-__all__ = ["LdapDirectory"]
+__all__ = ["LdapDirectory", "open_ldap_directory"]
 
 T = TypeVar("T")
 
@@ -258,3 +258,29 @@ def _step(flow: LdapFlow[Any], entries: Sequence[LdapEntry] | None) -> tuple[boo
         return False, next(flow) if entries is None else flow.send(entries)
     except StopIteration as stop:  # must not leave a thread as an exception
         return True, stop.value
+
+
+@asynccontextmanager
+async def open_ldap_directory(settings: Settings) -> AsyncIterator[LdapDirectory | None]:
+    """The configured directory while the block runs, None without `security.ldap`.
+
+    Raises what `LdapDirectory.validate` raises, unless `validateLDAPServerConfig` is off.
+    """
+    if settings.security.ldap is None:
+        yield None
+        return
+    directory = LdapDirectory(settings)
+    try:
+        if settings.security.ldap.validate_server_config:
+            await _validate(directory)
+        yield directory
+    finally:
+        directory.close()
+
+
+async def _validate(directory: LdapDirectory) -> None:
+    try:
+        await directory.validate()
+    except DirectoryUnavailable as error:
+        hint = "with security.ldap.validateLDAPServerConfig: false mongoguard starts without it"
+        raise DirectoryUnavailable(f"security.ldap: {error} ({hint})") from None
