@@ -11,6 +11,7 @@ Where mongod differs, on purpose: a client is not told whether a user exists (se
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -35,6 +36,8 @@ __all__ = ["AuthenticationSession"]
 
 CONVERSATION_ID = 1
 """The only one: a connection has at most one conversation, and a new saslStart replaces it."""
+
+_NONE: Mapping[str, str] = {}
 
 _ASKED_OF_EVERYBODY = (FetchUser, Now, RandomBytes)
 """Effects of a conversation that tell nothing of a credential: they are carried out for blocked names too."""
@@ -204,7 +207,7 @@ class AuthenticationSession:
             if step.user is None:
                 self._attempt = attempt
             else:
-                yield from self._log_in(step.user, attempt.mechanism, step.expiry, attempt.name)
+                yield from self._log_in(step.user, step, attempt)
         except (AuthenticationFailure, UpstreamError, CommandError) as error:
             name = conversation.name or attempt.name
             yield from self._count(name, error)
@@ -256,25 +259,27 @@ class AuthenticationSession:
             now = yield from perform(Now())
             self._logins.throttle.failed(name, self._peer.client, now)
 
-    def _log_in(
-        self, user: User, mechanism: str, expiry: Expiry | None, claimed: UserName | None = None
-    ) -> Flow[None]:
+    def _log_in(self, user: User, step: Step, attempt: _Attempt) -> Flow[None]:
         """The credential is proven: one identity per connection, then the restrictions, then the login.
 
-        `claimed` is the name that the client gave (None: the user's own), under which its failures are counted. They
-        are looked at again: others may have failed while this login was under way.
+        Failures are counted under the name that the client gave. They are looked at again: others may have failed while
+        this login was under way.
         """
         now = yield from perform(Now())
-        self._check_block(claimed or user.name, now)
-        yield from self._admit(user, mechanism, expiry, now)
-        self._logins.throttle.succeeded(claimed or user.name, self._peer.client, now)
+        self._check_block(attempt.name, now)
+        yield from self._admit(user, attempt.mechanism, step.expiry, now, step.claims)
+        self._logins.throttle.succeeded(attempt.name, self._peer.client, now)
 
-    def _admit(self, user: User, mechanism: str, expiry: Expiry | None, now: float) -> Flow[None]:
+    def _admit(
+        self, user: User, mechanism: str, expiry: Expiry | None, now: float, claims: Mapping[str, str] = _NONE
+    ) -> Flow[None]:
         if self._user is not None and self._user.name != user.name:
             raise _second_identity(self._user.name, user.name)
         if not restrictions_met(user.restrictions, self._peer):
             raise AuthenticationFailure("authentication restrictions are not met")
-        param = {"user": user.name.user, "db": user.name.db, "mechanism": mechanism}
+        param: dict[str, Any] = {"user": user.name.user, "db": user.name.db, "mechanism": mechanism}
+        if claims:
+            param["claims"] = claims
         yield from perform(Emit(AuditEvent("authenticate", self._peer, (user.name,), user.roles, param)))
         # Last: were the event not taken, nobody would be logged in.
         self._user, self._login_time, self._expiry = user, now, expiry

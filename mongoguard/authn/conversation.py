@@ -5,7 +5,8 @@ In: nothing. Out: the protocol of a conversation, its steps, and its one failure
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from mongoguard.effects import Flow
@@ -34,11 +35,15 @@ class Expiry:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The server's answer to one message. `user` is set when the conversation is over and the proof has held."""
+    """The server's answer to one message. `user` is set when the conversation is over and the proof has held.
+
+    `claims`: what else the proof says of the user, for the audit event; no part of a credential.
+    """
 
     answer: bytes
     user: User | None = None
     expiry: Expiry | None = None
+    claims: Mapping[str, str] = field(default_factory=dict)
 
 
 class ServerConversation(Protocol):

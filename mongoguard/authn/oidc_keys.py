@@ -1,9 +1,9 @@
 """JSON Web Key Sets: the public keys that an identity provider signs with.
 
-In: the octets that the provider published. Out: keys by `kid`, and why others were passed over, or `TokenRefused`. Must
-not know where they came from.
-Source: RFC 7517 and 7518; MongoDB's rules: RSA of at least 2048 bits, P-256 and P-384, every `kid` there and unique, keys
-of other types passed over.
+In: the octets that the provider published. Out: keys by `kid`, and why others were passed over, or `TokenRefused`.
+Must not know where they came from.
+Source: RFC 7517 and 7518; MongoDB's rules: RSA of at least 2048 bits, P-256 and P-384, every `kid` there and unique,
+keys of other types passed over.
 """
 
 from __future__ import annotations

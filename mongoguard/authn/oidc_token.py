@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -84,13 +83,13 @@ class Claims:
         if claim not in self.values:
             return None
         value = self.values[claim]
-        if type(value) not in (int, float) or abs(value) > _LAST_DATE:
+        if type(value) not in (int, float) or not abs(value) <= _LAST_DATE:
             raise TokenRefused(f"the claim {claim} is no date")
         return float(value)
 
 
 _LAST_DATE = 253_402_300_800.0
-"""The year 10000: beyond it a date is a mistake, and a NaN is on neither side of it."""
+"""The year 10000: beyond it a date is a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +163,9 @@ def readable_text(value: object, what: str, limit: int) -> str:
 def _json_object(part: str, name: str) -> Mapping[str, Any]:
     what = f"the token's {name}"
     try:
-        octets = base64.b64decode(part.encode("ascii") + b"=" * (-len(part) % 4), altchars=b"-_", validate=True)
+        octets = base64.b64decode(
+            part.encode("ascii") + b"=" * (-len(part) % 4), altchars=b"-_", validate=True
+        )
     except (ValueError, binascii.Error):
         raise TokenRefused(f"{what} is not base64url") from None
     if base64.urlsafe_b64encode(octets).rstrip(b"=").decode() != part:
