@@ -18,6 +18,7 @@ from mongoguard.model.user import User, UserRequest
 from mongoguard.observe.event import AuditEvent
 
 __all__ = [
+    "AcceptGssToken",
     "AskUpstream",
     "CheckPassword",
     "Effect",
@@ -25,6 +26,9 @@ __all__ = [
     "FetchSigningKey",
     "FetchUser",
     "Flow",
+    "GssContext",
+    "GssMessage",
+    "GssRefusal",
     "Now",
     "PasswordCheck",
     "RandomBytes",
@@ -99,6 +103,63 @@ class FetchSigningKey(Effect["SigningKey | None"]):
 
     issuer: str
     key_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class GssRefusal:
+    """A GSS-API call that failed (RFC 2743). `reason` is the library's, for the audit event."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GssContext:
+    """A security context that the client's token has established.
+
+    `handle` is the shell's own, and lives as long as somebody holds it. `initiator` is the client's principal as
+    Kerberos displays it. `is_mutual`: the client has asked for proof of the server, which `answer` is. `expires_at`:
+    when the library takes the client's ticket no longer, in seconds since the epoch.
+    """
+
+    handle: object = field(repr=False)
+    answer: bytes = field(repr=False)
+    initiator: bytes
+    is_mutual: bool
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptGssToken(Effect["GssContext | GssRefusal"]):
+    """Establish a Kerberos context from a client's only token, as the configured service.
+
+    Raises `DirectoryUnavailable` into the flow when the Kerberos library gives no answer in time; so do the two below.
+    """
+
+    token: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class WrapGssMessage(Effect["bytes | GssRefusal"]):
+    """The content with its integrity protected, but not encrypted."""
+
+    handle: object = field(repr=False)
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class GssMessage:
+    """What a wrapped message holds, and whether it was encrypted too."""
+
+    content: bytes
+    is_encrypted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UnwrapGssMessage(Effect["GssMessage | GssRefusal"]):
+    """Verify a message that the client has wrapped."""
+
+    handle: object = field(repr=False)
+    token: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
