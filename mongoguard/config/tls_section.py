@@ -101,7 +101,7 @@ class ClusterAuthX509(Section):
     @model_validator(mode="after")
     def _one_is_given(self) -> ClusterAuthX509:
         if (self.attributes is None) == (self.extension_value is None):
-            raise ValueError("net.tls.clusterAuthX509 needs one of attributes and extensionValue")
+            raise ValueError("needs one of attributes and extensionValue")
         return self
 
 
@@ -215,15 +215,19 @@ class TLSParameters(Section):
 def read_key_password(
     values: dict[str, Any], substitute: Callable[[str, str, list[str]], str]
 ) -> tuple[list[str], dict[str, Any]]:
-    """Replace the text of net.tls.certificateKeyFilePassword by a `Secret`; what is no text is left to the section.
+    """Replace net.tls.certificateKeyFilePassword by a `Secret`; the answer is (problems, values).
 
-    `substitute(text, key, problems)` puts in the environment's variables.
+    `substitute(text, key, problems)` puts in the environment's variables. No problem repeats the value.
     """
     net = values.get("net")
     tls = net.get("tls") if isinstance(net, dict) else None
-    text = tls.get("certificateKeyFilePassword") if isinstance(tls, dict) else None
-    if not isinstance(net, dict) or not isinstance(tls, dict) or not isinstance(text, str):
+    if not isinstance(net, dict) or not isinstance(tls, dict) or "certificateKeyFilePassword" not in tls:
         return [], values
+    key, text = "net.tls.certificateKeyFilePassword", tls["certificateKeyFilePassword"]
     problems: list[str] = []
-    secret = Secret(substitute(text, "net.tls.certificateKeyFilePassword", problems))
+    if isinstance(text, str) and text:
+        secret = Secret(substitute(text, key, problems))
+    else:
+        problems.append(f"{key}: expected a text that is not empty (digits alone need quotes)")
+        secret = Secret("")
     return problems, {**values, "net": {**net, "tls": {**tls, "certificateKeyFilePassword": secret}}}

@@ -24,7 +24,10 @@ def extension(oid: str, value: bytes) -> x509.UnrecognizedExtension:
     return x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
 
 
-def trusting(*authorities: bytes, patterns=(RolePattern("", ""),)) -> CertificatePolicy:
+ANY_ROLE = RolePattern("", "")
+
+
+def trusting(*authorities: bytes, patterns=(ANY_ROLE,)) -> CertificatePolicy:
     return CertificatePolicy({hashlib.sha256(one).digest(): tuple(patterns) for one in authorities})
 
 
@@ -78,7 +81,7 @@ def test_an_authority_that_is_not_listed_grants_nothing(maker, issuers):
 def test_the_nearest_listed_issuer_decides(maker):
     intermediate, root = maker.other_ca, maker.ca
     policy = CertificatePolicy(
-        {hashlib.sha256(intermediate).digest(): (), hashlib.sha256(root).digest(): (RolePattern("", ""),)}
+        {hashlib.sha256(intermediate).digest(): (), hashlib.sha256(root).digest(): (ANY_ROLE,)}
     )
     assert read_client_certificate(maker.der(ALICE, ROLES), [intermediate, root], policy).refusal
     assert not read_client_certificate(maker.der(ALICE, ROLES), [root], policy).refusal
