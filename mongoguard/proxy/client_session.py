@@ -39,7 +39,7 @@ from mongoguard.proxy.cursors import CursorEntry, CursorTable
 from mongoguard.proxy.deployment import DeploymentView
 from mongoguard.proxy.identity import Identity
 from mongoguard.proxy.listed_names import narrow_list
-from mongoguard.proxy.local_commands import LOCAL_COMMANDS, NEVER_COMPRESSED
+from mongoguard.proxy.local_commands import LOCAL_COMMANDS, LOCAL_FOR_STRANGERS, NEVER_COMPRESSED
 from mongoguard.proxy.localhost_exception import LocalhostException, is_about_oneself, is_local
 from mongoguard.proxy.own_operations import is_own_operation
 from mongoguard.proxy.reading import read_command
@@ -159,7 +159,7 @@ class ClientSession:
             raise ProtocolError(f"{row.name} must not be compressed")
         try:
             yield from self.admit(row, command)
-            if row.handling is Handling.LOCAL or (row.name == "ping" and self.user is None):
+            if row.handling is Handling.LOCAL or (row.name in LOCAL_FOR_STRANGERS and self._is_stranger):
                 fields = yield from LOCAL_COMMANDS[row.name](self, command)
                 return self._reply(message.request_id, ok_body(fields))
             requirement = yield from self._decide(row, command)

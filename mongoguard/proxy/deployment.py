@@ -72,8 +72,20 @@ class Deployment:
 class DeploymentView:
     """The snapshot of now. The shell replaces `current`; sessions read it for each command."""
 
-    __slots__ = ("current",)
+    __slots__ = ("_commands", "current")
 
     def __init__(self, current: Deployment) -> None:
         """Start with a first snapshot."""
         self.current = current
+        self._commands: tuple[Deployment, Mapping[str, Any]] | None = None
+
+    @property
+    def commands(self) -> Mapping[str, Any] | None:
+        """What the upstream of now answered to listCommands; None when nobody has asked it yet."""
+        if self._commands is None or self._commands[0] is not self.current:
+            return None
+        return self._commands[1]
+
+    def remember_commands(self, asked: Deployment, commands: Mapping[str, Any]) -> None:
+        """`asked` was the snapshot when the question was put: another server may answer otherwise."""
+        self._commands = asked, commands

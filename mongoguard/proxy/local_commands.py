@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from bson import Binary
 
 from mongoguard.command.command import Command
-from mongoguard.effects import Flow, Now, RandomBytes, perform
-from mongoguard.errors import CommandError, ErrorCode
+from mongoguard.effects import AskUpstream, Flow, Now, RandomBytes, perform
+from mongoguard.errors import CommandError, ErrorCode, UpstreamUnavailable
 from mongoguard.model.privilege import Privilege
 from mongoguard.proxy.deployment import PresentAs
 from mongoguard.wire.document import DOCUMENT, Document
@@ -23,12 +23,15 @@ from mongoguard.wire.document import DOCUMENT, Document
 if TYPE_CHECKING:
     from mongoguard.proxy.client_session import ClientSession
 
-__all__ = ["LOCAL_COMMANDS", "NEVER_COMPRESSED", "LocalCommand"]
+__all__ = ["LOCAL_COMMANDS", "LOCAL_FOR_STRANGERS", "NEVER_COMPRESSED", "LocalCommand"]
 
 LocalCommand = Callable[["ClientSession", Command], "Flow[dict[str, Any]]"]
 
 NEVER_COMPRESSED = frozenset({"hello", "isMaster", "saslStart", "saslContinue", "authenticate"})
 """The specification forbids to compress these: the length of what is compressed beside a secret tells about it."""
+
+LOCAL_FOR_STRANGERS = frozenset({"listCommands", "ping"})
+"""Commands that are relayed, but not before a login: mongod answers them to anybody, and no stranger reaches it."""
 
 _SESSION_TIMEOUT_MINUTES = 30
 """logicalSessionTimeoutMinutes of a server that does not say (the default of every server)."""
@@ -152,6 +155,24 @@ def _ping(_session: ClientSession, _command: Command) -> Flow[dict[str, Any]]:
     return {}
 
 
+def _list_commands(session: ClientSession, _command: Command) -> Flow[dict[str, Any]]:
+    """Only before login: the upstream is asked once for all strangers, who can put no load on it that way."""
+    commands = session.deployment.commands
+    if commands is None:
+        asked = session.deployment.current
+        try:
+            reply = yield from perform(AskUpstream("admin", {"listCommands": 1}))
+        except UpstreamUnavailable as error:
+            raise CommandError(
+                ErrorCode.HOST_UNREACHABLE, f"mongoguard cannot reach the upstream: {error}"
+            ) from error
+        if not reply.get("ok"):
+            raise CommandError(int(reply.get("code", ErrorCode.INTERNAL_ERROR)), str(reply.get("errmsg")))
+        commands = reply.get("commands", {})
+        session.deployment.remember_commands(asked, commands)
+    return {"commands": commands}
+
+
 def _start_session(session: ClientSession, _command: Command) -> Flow[dict[str, Any]]:
     random = bytearray((yield from perform(RandomBytes(16))))
     random[6] = random[6] & 0x0F | 0x40  # RFC 9562: version 4, variant 10
@@ -177,6 +198,7 @@ LOCAL_COMMANDS: Mapping[str, LocalCommand] = {
     "getLastError": _get_last_error,
     "hello": _hello,
     "isMaster": _hello,
+    "listCommands": _list_commands,
     "logout": _logout,
     "ping": _ping,
     "saslContinue": _sasl_continue,

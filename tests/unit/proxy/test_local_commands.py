@@ -1,5 +1,6 @@
 """Commands answered here: what a client hears from the proxy itself."""
 
+import dataclasses
 import uuid
 from typing import Any
 
@@ -7,12 +8,13 @@ import pytest
 
 from mongoguard.command.catalog import COMMANDS
 from mongoguard.command.spec import Handling
-from mongoguard.effects import FetchUser, Now, RandomBytes
+from mongoguard.effects import AskUpstream, FetchUser, Now, RandomBytes, Relay
+from mongoguard.errors import UpstreamUnavailable
 from mongoguard.model.names import RoleName, UserName
 from mongoguard.model.resource_pattern import ResourcePattern
 from mongoguard.model.restriction import Peer
 from mongoguard.proxy.deployment import MAX_WIRE_VERSION, PresentAs
-from mongoguard.proxy.local_commands import LOCAL_COMMANDS, NEVER_COMPRESSED
+from mongoguard.proxy.local_commands import LOCAL_COMMANDS, LOCAL_FOR_STRANGERS, NEVER_COMPRESSED
 from mongoguard.proxy.settings import SessionSettings
 from tests.playbook import HELLO, NOW, Play, make_session, user_with
 from tests.rawwire import op_msg
@@ -32,7 +34,7 @@ def hello(session: Any, **body: Any) -> dict[str, Any]:
 
 def test_every_row_answered_here_has_its_answer():
     rows = {row.name for row in COMMANDS.values() if row.handling is Handling.LOCAL}
-    assert rows <= set(LOCAL_COMMANDS) <= rows | {"ping"}
+    assert set(LOCAL_COMMANDS) == rows | LOCAL_FOR_STRANGERS
 
 
 def test_nobody_reaches_the_upstream_with_the_handshake():
@@ -212,3 +214,45 @@ def test_a_speculative_login_comes_back_in_hello():
     play.expect(Now).answer(NOW)
     play.emitted()
     assert "speculativeAuthenticate" not in play.reply()
+
+
+# ---- listCommands ---------------------------------------------------------------------------------------------------
+
+LIST = op_msg({"listCommands": 1, "$db": "shop"})
+UPSTREAM_COMMANDS = {
+    "find": {"help": "query for documents", "requiresAuth": True},
+    "ping": {"requiresAuth": False},
+}
+LISTED = {"commands": UPSTREAM_COMMANDS, "ok": 1.0, "$clusterTime": {"clusterTime": 1}, "operationTime": 1}
+
+
+def test_the_upstream_is_asked_once_for_all_strangers_which_commands_it_has():
+    first, second = make_session(), make_session()
+    second.deployment = first.deployment
+    asked = Play(first).send(LIST).expect(AskUpstream)
+    assert asked.answer(LISTED).reply() == {"commands": UPSTREAM_COMMANDS, "ok": 1.0}
+    for session in (first, second):
+        assert Play(session).send(LIST).reply() == {"commands": UPSTREAM_COMMANDS, "ok": 1.0}
+
+
+def test_another_upstream_is_asked_anew_and_an_answer_of_the_former_is_not_kept():
+    session = make_session()
+    asked = Play(session).send(LIST).expect(AskUpstream)
+    view = session.deployment
+    view.current = dataclasses.replace(view.current, build_info={})
+    assert asked.answer(LISTED).reply()["commands"] == UPSTREAM_COMMANDS
+    Play(session).send(LIST).expect(AskUpstream)
+
+
+def test_an_upstream_that_refuses_or_is_away_is_asked_again():
+    session = make_session()
+    refusal = {"ok": 0.0, "code": 91, "codeName": "ShutdownInProgress", "errmsg": "no", "$clusterTime": 1}
+    reply = Play(session).send(LIST).expect(AskUpstream).answer(refusal).reply()
+    assert (reply["ok"], reply["code"], reply["errmsg"]) == (0.0, 91, "no")
+    away = Play(session).send(LIST).expect(AskUpstream).fail(UpstreamUnavailable("refused"))
+    assert (away.reply()["ok"], away.reply()["code"]) == (0.0, 6)
+    Play(session).send(LIST).expect(AskUpstream)
+
+
+def test_who_is_logged_in_asks_the_upstream_itself():
+    Play(make_session(ALICE)).send(LIST).expect(Relay)
