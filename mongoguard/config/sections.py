@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from mongoguard.config.ldap_section import Ldap
 from mongoguard.config.login_limits_section import LoginLimitsSection
+from mongoguard.config.oidc_section import OidcParameters
 from mongoguard.config.proxy_protocol_section import ProxyProtocol
 from mongoguard.config.secret import Secret
 from mongoguard.config.section import FilePath, Section
@@ -36,7 +37,7 @@ __all__ = [
 COMPRESSORS = ("snappy", "zstd", "zlib")
 DEFAULT_MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1")
 """Mechanisms that are served unasked, in the order in which they are offered."""
-MECHANISMS = (*DEFAULT_MECHANISMS, "PLAIN", "MONGODB-X509")
+MECHANISMS = (*DEFAULT_MECHANISMS, "PLAIN", "MONGODB-X509", "MONGODB-OIDC")
 """Mechanisms this version can serve."""
 
 DEFAULT_MAX_CONNECTIONS = 65536
@@ -271,7 +272,7 @@ class Security(Section):
         return self
 
 
-class SetParameter(TLSParameters):
+class SetParameter(TLSParameters, OidcParameters):
     """setParameter: the server parameters of mongod that mean something here."""
 
     authentication_mechanisms: Annotated[tuple[str, ...], BeforeValidator(_mechanisms)] = Field(

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from mongoguard.authn.oidc import OIDC
 from mongoguard.authn.x509.login import X509_MECHANISM
 from mongoguard.config.key_problems import describe
 from mongoguard.config.ldap_section import read_query_passwords
@@ -86,6 +87,28 @@ class Settings(Section):
             )
         if self.set_parameter.tls_ca_trusts is not None:
             raise ValueError("setParameter.tlsCATrusts: needs net.tls.mode and net.tls.CAFile")
+        return self
+
+    @model_validator(mode="after")
+    def _identity_providers_fit(self) -> Settings:
+        providers = self.set_parameter.oidc_identity_providers
+        if (OIDC in self.set_parameter.authentication_mechanisms) != bool(providers):
+            raise ValueError(
+                "setParameter.oidcIdentityProviders: needed by MONGODB-OIDC in "
+                "setParameter.authenticationMechanisms, and useless without it"
+            )
+        if providers and not self.net.tls.is_on and not self.net.unix_socket_paths:
+            raise ValueError(
+                "setParameter.authenticationMechanisms: MONGODB-OIDC needs net.tls.mode, or a Unix socket: tokens are "
+                "not taken where they can be read"
+            )
+        ldap = self.security.ldap
+        by_document = any(not provider.use_authorization_claim for provider in providers)
+        if by_document and ldap is not None and ldap.authz.query_template is not None:
+            raise ValueError(
+                "setParameter.oidcIdentityProviders.useAuthorizationClaim: must be true with "
+                "security.ldap.authz.queryTemplate, by which LDAP gives the roles of names on $external"
+            )
         return self
 
     @property

@@ -176,7 +176,8 @@ def test_a_star_binds_every_address(ipv6, hosts):
         (
             "setParameter: {authenticationMechanisms: 'MONGODB-CR'}",
             (
-                "setParameter.authenticationMechanisms: expected some of SCRAM-SHA-256, SCRAM-SHA-1, PLAIN, MONGODB-X509:"
+                "setParameter.authenticationMechanisms: expected some of SCRAM-SHA-256, SCRAM-SHA-1, PLAIN, MONGODB-X509, "
+                "MONGODB-OIDC:"
                 " others are not supported yet"
             ),
         ),
