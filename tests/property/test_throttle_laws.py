@@ -32,7 +32,7 @@ EVENTS = st.lists(
 
 
 class Model:
-    """The rule as docs/threat-model.md says it."""
+    """The rule, as docs/threat-model.md tells it."""
 
     def __init__(self, limits: LoginLimits) -> None:
         self.limits = limits
