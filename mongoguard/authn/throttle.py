@@ -11,8 +11,8 @@ becoming a weapon (docs/threat-model.md has the reasons):
 * an attempt that is refused because of a block counts nowhere, so no block is prolonged from outside;
 * a login clears the first count alone, so a valid account buys no guesses at others.
 
-Memory is bounded. A full table forgets what has the fewest failures, the oldest first: to make it forget k failures,
-somebody has to fail k times under more than `MAX_TRACKED` other keys first.
+Memory is bounded. A full table forgets what has the fewest failures (by their order of magnitude), the oldest first: to
+make it forget k failures, somebody has to fail more than k / 2 times under each of `MAX_TRACKED` other keys first.
 """
 
 from __future__ import annotations
