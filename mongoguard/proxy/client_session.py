@@ -43,6 +43,7 @@ from mongoguard.proxy.local_commands import LOCAL_COMMANDS, LOCAL_FOR_STRANGERS,
 from mongoguard.proxy.localhost_exception import LocalhostException, is_about_oneself, is_local
 from mongoguard.proxy.own_operations import is_own_operation
 from mongoguard.proxy.reading import read_command
+from mongoguard.proxy.reauthentication import Reauthentication
 from mongoguard.proxy.refusals import RefusedError, in_own_words, is_refusal, retry_labels
 from mongoguard.proxy.relaying import Narrowing, message_for_upstream, session_id
 from mongoguard.proxy.replies import begins_with_failure, cursor_in_reply, error_body, ok_body
@@ -105,6 +106,7 @@ class ClientSession:
         self.authorization = self._rights_of(None)
         self._identity = Identity(None, deployment.current.impersonation)
         self._stale = False
+        self._reauthentication = Reauthentication()
         self._next_request_id = 1
 
     # ---- what the shell asks ----------------------------------------------------------------------------------------
@@ -345,14 +347,7 @@ class ClientSession:
 
     def _check_expiry(self, expiry: Expiry, row: CommandRow) -> Flow[None]:
         """A proof that holds no longer: the client brings a newer one, or the connection is closed."""
-        if (yield from perform(Now())) < expiry.at:
-            return
-        if not expiry.reauthenticates:
-            raise ProtocolError("the credential of this login has expired")
-        if row.requires_auth:
-            raise CommandError(
-                ErrorCode.REAUTHENTICATION_REQUIRED, "Reauthentication required: the credential has expired"
-            )
+        self._reauthentication.check(expiry, row, (yield from perform(Now())))
 
     def _refresh(self) -> Flow[None]:
         """Ask the directory again who this user is; it may log the connection out."""
