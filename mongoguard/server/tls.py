@@ -55,7 +55,7 @@ async def begins_tls(sock: socket.socket) -> bool:
         if not b"\x16\x03".startswith(data[:2]):
             return False
         if len(data) == TELLING_BYTES:
-            return data[2] <= 4
+            return 1 <= data[2] <= 4
         await trio.sleep(LOOK_AGAIN_SECS)
 
 
