@@ -167,6 +167,11 @@ class OidcParameters(Section):
         description="a number of seconds from 1 to 3600",
     )
 
+    @property
+    def providers(self) -> tuple[IdentityProvider, ...]:
+        """The providers as logins take them, in the order of the configuration."""
+        return tuple(section.provider for section in self.oidc_identity_providers)
+
     @model_validator(mode="after")
     def _providers_fit(self) -> OidcParameters:
         problem = _problem(self.oidc_identity_providers)
