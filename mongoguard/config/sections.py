@@ -17,6 +17,7 @@ from mongoguard.config.ldap_section import Ldap
 from mongoguard.config.login_limits_section import LoginLimitsSection
 from mongoguard.config.oidc_section import OidcParameters
 from mongoguard.config.proxy_protocol_section import ProxyProtocol
+from mongoguard.config.sasl_section import Sasl
 from mongoguard.config.secret import Secret
 from mongoguard.config.section import FilePath, Section
 from mongoguard.config.tls_section import TLS, TLSParameters
@@ -37,7 +38,7 @@ __all__ = [
 COMPRESSORS = ("snappy", "zstd", "zlib")
 DEFAULT_MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-1")
 """Mechanisms that are served unasked, in the order in which they are offered."""
-MECHANISMS = (*DEFAULT_MECHANISMS, "PLAIN", "MONGODB-X509", "MONGODB-OIDC")
+MECHANISMS = (*DEFAULT_MECHANISMS, "PLAIN", "MONGODB-X509", "MONGODB-OIDC", "GSSAPI")
 """Mechanisms this version can serve."""
 
 DEFAULT_MAX_CONNECTIONS = 65536
@@ -259,6 +260,7 @@ class Security(Section):
     )
     explain_denials: bool = Field(default=False, alias="explainDenials", description="true or false")
     ldap: Ldap | None = Field(default=None, description="a mapping of keys")
+    sasl: Sasl | None = Field(default=None, description="a mapping of keys")
     login_limits: LoginLimitsSection = Field(
         default=LoginLimitsSection(), alias="loginLimits", description="a mapping of keys"
     )

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from mongoguard.authn.gssapi import GSSAPI
 from mongoguard.authn.oidc import OIDC
 from mongoguard.authn.x509.login import X509_MECHANISM
 from mongoguard.config.key_problems import describe
@@ -90,6 +91,12 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _kerberos_fits(self) -> Settings:
+        if self.security.sasl is not None and GSSAPI not in self.set_parameter.authentication_mechanisms:
+            raise ValueError("security.sasl: only used with GSSAPI in setParameter.authenticationMechanisms")
+        return self
+
+    @model_validator(mode="after")
     def _identity_providers_fit(self) -> Settings:
         providers = self.set_parameter.oidc_identity_providers
         if (OIDC in self.set_parameter.authentication_mechanisms) != bool(providers):
@@ -153,6 +160,10 @@ class Settings(Section):
             (
                 bool(open_to) and self.net.tls.mode in ("allowTLS", "preferTLS"),
                 f"net.tls.mode {self.net.tls.mode} lets clients in without TLS: their traffic can be read",
+            ),
+            (
+                bool(open_to) and self.net.tls.mode != "requireTLS" and GSSAPI in self.mechanisms,
+                "GSSAPI protects the login alone: without TLS whoever is on the way can speak for the user after it",
             ),
             (
                 not encrypted and not all(_LOOPBACK.fullmatch(h) for h in hosts),

@@ -24,7 +24,9 @@ from pathlib import Path
 import trio
 
 from mongoguard.authn.authentication_session import AuthenticationSession
+from mongoguard.authn.gssapi import GSSAPI, gssapi_logins
 from mongoguard.authn.logins import Logins, scram_logins
+from mongoguard.authn.oidc import OIDC, oidc_logins
 from mongoguard.authn.plain import PLAIN, plain_logins
 from mongoguard.authn.scram import SCRAM_MECHANISMS
 from mongoguard.authn.throttle import LoginThrottle
@@ -40,9 +42,11 @@ from mongoguard.proxy.settings import SessionSettings
 from mongoguard.server.client_connection import ClientConnection
 from mongoguard.server.directory import FileDirectory, UserDirectory, open_directory
 from mongoguard.server.incoming import Incoming, IncomingRefused, receive_client
+from mongoguard.server.kerberos import KerberosAcceptor, open_kerberos
 from mongoguard.server.ldap.directory import LdapDirectory, open_ldap_directory
 from mongoguard.server.ldap.user_directory import LdapUserDirectory
 from mongoguard.server.listener import accept_for_ever, close_listeners, open_listeners
+from mongoguard.server.oidc_keys import SigningKeys, open_signing_keys
 from mongoguard.server.shell import Shell
 from mongoguard.server.sinks import AuditSink, open_audit_sink
 from mongoguard.server.tls import ListenerTLS
@@ -77,6 +81,9 @@ class Application:
         sink: AuditSink,
         tls: ListenerTLS | None,
         ldap: LdapDirectory | None,
+        *,
+        kerberos: KerberosAcceptor | None,
+        signing_keys: SigningKeys,
     ) -> None:
         """Wire the parts; nothing runs yet."""
         self._settings = settings
@@ -85,6 +92,7 @@ class Application:
         self._ldap_users = _ldap_users(settings, directory, ldap)
         self._directory: UserDirectory = self._ldap_users or directory
         self._sink = sink
+        self._signing_keys = signing_keys
         self._tls = tls
         self._connections: set[ClientConnection] = set()
         self._connection_ended = trio.Event()
@@ -95,6 +103,8 @@ class Application:
             sasl={
                 **scram_logins(scram, _decoy_key(settings)),
                 **(plain_logins() if PLAIN in settings.mechanisms else {}),
+                **(gssapi_logins() if GSSAPI in settings.mechanisms else {}),
+                **(oidc_logins(settings.set_parameter.providers) if OIDC in settings.mechanisms else {}),
             },
             x509=X509_MECHANISM in settings.mechanisms,
             throttle=LoginThrottle(settings.security.login_limits.limits),
@@ -114,7 +124,11 @@ class Application:
             threads=trio.CapacityLimiter(LONG_MESSAGE_THREADS),
             handshake_timeout_secs=settings.net.handshake_timeout_secs,
             message_timeout_secs=settings.net.message_timeout_secs,
-            external={} if self._ldap_users is None else {CheckPassword: self._ldap_users.check_password},
+            external={
+                **({} if self._ldap_users is None else {CheckPassword: self._ldap_users.check_password}),
+                **({} if kerberos is None else kerberos.effects),
+                **signing_keys.effects,
+            },
         )
 
     async def run(self, listeners: list[socket.socket], announce: Callable[[str], None]) -> None:
@@ -129,6 +143,7 @@ class Application:
                 services.start_soon(self._upstream.keep_up)
                 services.start_soon(self._watch_clients)
                 services.start_soon(self._watch_users)
+                services.start_soon(self._signing_keys.keep_up)
                 if self._ldap_users is not None:
                     services.start_soon(self._ldap_users.keep_up)
                 services.start_soon(self._age_cursors)
@@ -332,11 +347,16 @@ async def _serve_on(
     listeners: list[socket.socket], settings: Settings, announce: Callable[[str], None]
 ) -> None:
     tls = ListenerTLS(settings.net.tls, settings.set_parameter) if settings.net.tls.is_on else None
+    kerberos = open_kerberos(settings)
+    signing_keys = open_signing_keys(settings.set_parameter)
     async with open_upstream(settings) as upstream, open_ldap_directory(settings) as ldap:
         directory = open_directory(settings, upstream)
         async with open_audit_sink(settings.audit_log) as sink:
             _spare_the_collector()
-            await Application(settings, upstream, directory, sink, tls, ldap).run(listeners, announce)
+            application = Application(
+                settings, upstream, directory, sink, tls, ldap, kerberos=kerberos, signing_keys=signing_keys
+            )
+            await application.run(listeners, announce)
 
 
 def _spare_the_collector() -> None:
