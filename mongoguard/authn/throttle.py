@@ -30,13 +30,13 @@ __all__ = ["MAX_KNOWN", "MAX_KNOWN_PER_USER", "MAX_TRACKED", "Block", "LoginLimi
 MAX_TRACKED = 16_384
 """Keys with failures that each of the three tables remembers: 5 MB a table."""
 MAX_KNOWN = 32_768
-"""Pairs of user and address that are remembered for a login: 8 MB. Nobody gets in here without a credential."""
+"""Pairs of user and address that are remembered for a login: 20 MB. Nobody gets in here without a credential."""
 MAX_KNOWN_PER_USER = 1_024
 """Addresses of one user among them, so that no user can push out those of the others. A fleet has some hundred."""
 KNOWN_SECS = 7 * 24 * 3600
 """How long a login vouches for a pair: over a weekend and a holiday, not until the address belongs to somebody else."""
-MAX_NAME = 1_024
-"""Characters of a name that are looked at: normalizing is work, and a stranger chooses the length."""
+MAX_NAME = 512
+"""Characters of a name that are looked at: normalizing is work (one can become 18), and a stranger chooses the name."""
 IPV6_PREFIX_BYTES = 8
 """A /64 is what one customer, or one host, gets: within it a client has as many addresses as it likes."""
 
@@ -215,8 +215,11 @@ def _user_key(user: UserName) -> bytes:
     LDAP compares names without regard to case and spaces, Active Directory without regard to accents too: each spelling
     would have a count of its own. That users of SCRAM whose names differ in nothing else share a count hurts nobody.
     """
-    decomposed = unicodedata.normalize("NFKD", user.user[:MAX_NAME])
-    folded = "".join(c for c in decomposed if not unicodedata.combining(c) and not c.isspace()).casefold()
+    name = user.user[:MAX_NAME]
+    if not name.isascii():
+        decomposed = unicodedata.normalize("NFKD", name)[:MAX_NAME]
+        name = "".join(character for character in decomposed if not unicodedata.combining(character))
+    folded = "".join(name.split()).casefold()
     db = user.db[:MAX_NAME]
     identity = f"{len(db)} {db}{folded}".encode(errors="surrogatepass")
     return hashlib.blake2b(identity, digest_size=16).digest()
