@@ -27,10 +27,14 @@ from mongoguard.wire.document import (
 __all__ = ["Authenticate", "Payload", "SaslContinue", "SaslStart", "check_fields"]
 
 MAX_PAYLOAD_BYTES = 16 * 1024
-"""A SCRAM message has some hundred bytes; a Kerberos ticket or a token of an identity provider a few thousand."""
+"""A SCRAM message has some hundred bytes; a token of an identity provider a few thousand."""
 
-_MAX_ENCODED_BYTES = 4 + (MAX_PAYLOAD_BYTES + 2) // 3 * 4 + 1
-"""The same as a BSON string of base64: its length, the text, a zero byte."""
+MAX_TICKET_BYTES = 64 * 1024
+"""Active Directory puts a user's groups into the ticket, and grants up to 48,000 bytes (MaxTokenSize) unless told more.
+Of no other mechanism: preparing a name of this length (RFC 4013) would take seconds.
+"""
+
+_TICKET_MECHANISM = "GSSAPI"
 
 _UNDEFINED = 0x06
 _GENERIC_FIELDS = frozenset(
@@ -105,18 +109,18 @@ class Payload:
     is_base64: bool = False
 
     @classmethod
-    def read(cls, body: Document) -> Payload:
-        """The body's `payload`."""
+    def read(cls, body: Document, limit: int = MAX_PAYLOAD_BYTES) -> Payload:
+        """The body's `payload`, of at most `limit` bytes when decoded."""
         element = body.fields["payload"]
         # Before anything is copied: the message may be as large as a message may be.
-        if element.end - element.value > _MAX_ENCODED_BYTES:
-            raise _too_long()
+        if element.end - element.value > _encoded_bytes(limit):
+            raise _too_long(limit)
         if element.type == STRING:
             content, is_base64 = _decoded(body.string("payload") or ""), True
         else:
             content, is_base64 = _binary(body), False
-        if len(content) > MAX_PAYLOAD_BYTES:
-            raise _too_long()
+        if len(content) > limit:
+            raise _too_long(limit)
         return cls(content, is_base64)
 
     def answer(self, content: bytes) -> bytes | str:
@@ -137,7 +141,9 @@ class SaslStart:
         """Raises `CommandError`. Inside hello's speculativeAuthenticate the body has a field `db` too."""
         fields = {"mechanism": _STRING, "payload": _ANY, "autoAuthorize": _SAFE_BOOL, "options": _OBJECT}
         check_fields("saslStart", body, _with_db(fields, speculative), ("mechanism", "payload"))
-        return cls(body.string("mechanism") or "", Payload.read(body), body.document("options"))
+        mechanism = body.string("mechanism") or ""
+        limit = MAX_TICKET_BYTES if mechanism == _TICKET_MECHANISM else MAX_PAYLOAD_BYTES
+        return cls(mechanism, Payload.read(body, limit), body.document("options"))
 
     def skip_empty_exchange(self) -> bool:
         """The one option that mongod knows; others are ignored. Raises `CommandError` 2 when it is no bool."""
@@ -184,8 +190,13 @@ def _with_db(fields: Mapping[str, _Types], speculative: bool) -> Mapping[str, _T
     return {**fields, "db": _STRING} if speculative else fields
 
 
-def _too_long() -> CommandError:
-    return CommandError(ErrorCode.BAD_VALUE, f"SASL payload exceeds {MAX_PAYLOAD_BYTES} bytes")
+def _encoded_bytes(length: int) -> int:
+    """The size of a BSON string of so many bytes in base64: its length, the text, a zero byte."""
+    return 4 + (length + 2) // 3 * 4 + 1
+
+
+def _too_long(limit: int) -> CommandError:
+    return CommandError(ErrorCode.BAD_VALUE, f"SASL payload exceeds {limit} bytes")
 
 
 def _binary(body: Document) -> bytes:

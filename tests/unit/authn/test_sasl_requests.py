@@ -5,6 +5,7 @@ from bson import Binary, Decimal128, Int64
 
 from mongoguard.authn.sasl_requests import (
     MAX_PAYLOAD_BYTES,
+    MAX_TICKET_BYTES,
     Authenticate,
     Payload,
     SaslContinue,
@@ -227,6 +228,19 @@ def test_a_payload_of_the_maximum_size_is_read_and_a_longer_one_is_refused(encod
     for length in (MAX_PAYLOAD_BYTES + 1, 4 * MAX_PAYLOAD_BYTES):
         with pytest.raises(CommandError, match="exceeds"):
             Payload.read(body(payload=encode(b"x" * length)))
+
+
+@pytest.mark.parametrize("encode", [bytes, lambda content: base64.b64encode(content).decode()])
+def test_a_kerberos_ticket_may_be_longer_and_no_other_payload(encode):
+    ticket = encode(b"x" * MAX_TICKET_BYTES)
+    assert SaslStart.parse(body(saslStart=1, mechanism="GSSAPI", payload=ticket)).payload.content
+    for mechanism in ("SCRAM-SHA-256", "PLAIN", "gssapi", ""):
+        with pytest.raises(CommandError, match="exceeds 16384 bytes"):
+            SaslStart.parse(body(saslStart=1, mechanism=mechanism, payload=ticket))
+    with pytest.raises(CommandError, match="exceeds 65536 bytes"):
+        SaslStart.parse(body(saslStart=1, mechanism="GSSAPI", payload=encode(b"x" * (MAX_TICKET_BYTES + 1))))
+    with pytest.raises(CommandError, match="exceeds 16384 bytes"):
+        SaslContinue.parse(body(saslContinue=1, conversationId=1, payload=ticket))
 
 
 def test_no_repr_shows_a_payload():
