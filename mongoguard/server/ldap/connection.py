@@ -223,11 +223,13 @@ class LdapConnection:
 
     def _bind(self, name: str, password: str) -> BindAnswer:
         ldap = self._about_to_ask()
+        ldap.fast_decoder = False  # it knows no referral in a bind response (KeyError in ldap3 2.9.1)
         ldap.user, ldap.password = name, password.encode()  # octets are sent as they are, without SASLprep
         try:
             _, result, _, _ = ldap.bind(read_server_info=False)
         finally:
             ldap.password = None
+            ldap.fast_decoder = True
         return BindAnswer.read(result["result"], result["description"], str(result["message"]))
 
     def _search(self, query: LdapQuery) -> tuple[LdapEntry, ...]:
@@ -320,6 +322,9 @@ def _in_ascii(text: str) -> str:
 
 
 def _words(error: BaseException) -> str:
-    """An error's text on one line, or its name."""
-    text = " ".join(str(error).split())[:300]
+    """The first cause's text on one line, or its name."""
+    while isinstance(error, BaseExceptionGroup) or error.__cause__ is not None:
+        error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__  # type: ignore[assignment]
+    only = error.args[0] if len(error.args) == 1 else None
+    text = " ".join((only if isinstance(only, str) else str(error)).split())[:300]
     return text or type(error).__name__
