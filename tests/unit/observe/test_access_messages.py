@@ -13,7 +13,7 @@ from mongoguard.model.names import RoleName, UserName
 from mongoguard.model.privilege import Privilege
 from mongoguard.model.resource_pattern import ResourcePattern
 from mongoguard.model.restriction import Peer
-from mongoguard.observe.access_messages import auth_check, authenticate, logout
+from mongoguard.observe.access_messages import auth_check, authenticate, connection_refused, logout
 from mongoguard.observe.command_shape import shape
 from mongoguard.observe.event import to_json
 from mongoguard.wire.document import Document
@@ -192,6 +192,16 @@ def test_a_login_names_the_user_only_once_it_succeeded():
     assert bad.users == ()
     assert bad.result == 18
     assert bad.param["reason"] == "wrong password"
+
+
+def test_a_refused_connection_says_whose_and_why():
+    document = json.loads(to_json(connection_refused(PEER, reason="no header"), 0.0))
+    assert (document["atype"], document["param"], document["result"]) == (
+        "connectionRefused",
+        {"reason": "no header"},
+        17,
+    )
+    assert document["remote"]["ip"] == str(PEER.client)
 
 
 def test_a_logout_says_who_and_since_when():
