@@ -242,16 +242,33 @@ async def test_a_referral_is_an_error_and_its_server_hears_nothing(slapd):
 
 
 async def test_a_bind_that_is_answered_with_a_referral_gives_the_password_to_nobody_else():
-    with ToxicServer(Toxin.SILENCE) as rogue:
+    with (
+        ToxicServer(Toxin.SILENCE) as rogue,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+    ):
+        received: list[bytes] = []
         uri = f"ldap://127.0.0.1:{rogue.port}/".encode()
-        url = b"\x04" + bytes([len(uri)]) + uri
-        result = b"\x0a\x01\x0a\x04\x00\x04\x00\xa3" + bytes([len(url)]) + url
-        answer = b"\x02\x01\x01\x61" + bytes([len(result)]) + result
-        with ToxicServer(Toxin.ANSWER, answer=b"\x30" + bytes([len(answer)]) + answer) as server:
-            error = await refused(directory_of(clear(server.port)), within=2.0)
-            assert error == "the directory answers 10 referral"
-            assert PASSWORD.encode() in server.received
+
+        def refer() -> None:
+            with listener.accept()[0] as peer:
+                received.append(peer.recv(4096))
+                message_id = received[0][2 : 4 + received[0][3]]
+                result = b"\x0a\x01\x0a\x04\x00\x04\x00" + tlv(0xA3, tlv(0x04, uri))
+                peer.sendall(tlv(0x30, message_id + tlv(0x61, result)))
+                peer.recv(1)
+
+        thread = threading.Thread(target=refer)
+        thread.start()
+        error = await refused(directory_of(clear(listener.getsockname()[1])), within=2.0)
+        thread.join(5)
+        assert error == "the directory answers 10 referral"
+        assert PASSWORD.encode() in received[0]
         assert rogue.connections == 0
+
+
+def tlv(tag: int, content: bytes) -> bytes:
+    """A short BER element."""
+    return bytes([tag, len(content)]) + content
 
 
 async def test_a_continuation_reference_is_no_entry(slapd):
