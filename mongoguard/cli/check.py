@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -98,6 +99,21 @@ def _check_files(settings: Settings, findings: Findings) -> None:
             findings.fail(f"{key} {path} can't be written")
     if settings.security.user_file is not None:
         _check_user_file(settings.security.user_file, findings)
+    if settings.net.tls.is_on:
+        _check_tls(settings, findings)
+
+
+def _check_tls(settings: Settings, findings: Findings) -> None:
+    from mongoguard.server.tls_context import load_tls
+
+    try:
+        loaded = load_tls(settings.net.tls, settings.set_parameter, time.time())
+    except FORESEEN as error:
+        _fail_with(findings, "net.tls", error)
+        return
+    findings.ok(f"net.tls {settings.net.tls.mode}: certificates, keys and lists can be used")
+    for warning in loaded.warnings:
+        findings.warn(warning)
 
 
 def _check_user_file(path: str, findings: Findings) -> None:
