@@ -128,6 +128,12 @@ class LdapConnection:
         return (sock.version() or "", cipher[0] if cipher else "")
 
     @property
+    def certificate(self) -> bytes | None:
+        """The server's certificate in DER; None without TLS."""
+        sock = self._socket.inner
+        return sock.getpeercert(binary_form=True) if isinstance(sock, ssl.SSLSocket) else None
+
+    @property
     def closed(self) -> bool:
         """Whether it can't be used any more."""
         return self._closed
