@@ -120,7 +120,8 @@ class AuthenticationSession:
                 start = SaslStart.parse(body, speculative=True)
                 return (yield from self._start(_database(body), start))
             request = Authenticate.parse(body, speculative=True)
-            return (yield from self._authenticate(_database(body), request))
+            db = body.string("db")
+            return (yield from self._authenticate(EXTERNAL_DB if db is None else db, request))
         except CommandError:
             return None
 

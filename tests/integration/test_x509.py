@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import signal
 import socket
 import ssl
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,10 +26,11 @@ from pymongo.errors import AutoReconnect, ConnectionFailure, OperationFailure, S
 
 from mongoguard.authn.x509.subject import read_subject
 from tests.certificates import CLIENT, load
+from tests.missing import require_program
 from tests.node_clients import NodeClients
 from tests.pki import AWKWARD_SUBJECTS, Pki
 from tests.rawwire import op_msg
-from tests.servers import Client, Guard, Mongod, run_mongoguard
+from tests.servers import PROJECT, Client, Guard, Mongod, run_mongoguard
 
 SHOP = [{"role": "readWrite", "db": "shop"}]
 SMOKE = {"role": "dbOwner", "db": "x509_smoke"}
@@ -419,6 +422,31 @@ def test_a_mistake_in_the_files_ends_the_start_with_one_sentence(
         assert "net.tls.certificateKeyFilePassword: it does not open the key" in told
         assert "canary" not in told
         assert "Traceback" not in told
+
+
+@pytest.mark.slow
+def test_the_walk_through_of_the_documentation_leads_to_a_login(
+    known: Mongod, pki: Pki, tmp_path: Path, node_clients: NodeClients
+) -> None:
+    page = (PROJECT / "docs" / "x509.md").read_text()
+    making, naming = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)[:2]
+    require_program("openssl", "install openssl")
+    subprocess.run(["bash", "-euc", making], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    named = subprocess.run(
+        ["bash", "-euc", naming], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=60
+    )
+    command = re.search(r"runCommand\(\{createUser: \"(.*?)\"", page)
+    assert command is not None
+    name = command[1]
+    assert named.stdout.strip() == f"subject={name}"
+    with known.client() as root:
+        root["$external"].command("createUser", name, roles=SHOP)
+    tls = {"certificateKeyFile": "guard.pem", "CAFile": "ca.pem"}
+    settings = {key: str(tmp_path / file) for key, file in tls.items()}
+    with running(TLSGuard(tmp_path / "guard", known, pki, tls={**settings, "CRLFile": None})) as guard:
+        uri = guard.x509_uri(tmp_path / "alice.pem", tlsCAFile=str(tmp_path / "ca.pem"))
+        printed = node_clients.mongosh(uri, "db.runCommand({connectionStatus: 1}).authInfo")
+        assert name in printed
 
 
 # ---- spelling, held to a real mongod --------------------------------------------------------------------------------

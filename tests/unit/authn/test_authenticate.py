@@ -70,7 +70,11 @@ def test_the_owner_logs_in_within_hello():
     assert connection.session.user is ALICE
 
 
-@pytest.mark.parametrize("fields", [{"db": "admin"}, {"user": "CN=bob"}])
+def test_the_database_is_external_unless_hello_says_another():
+    assert Connection().speculate(db=None) == {"dbname": "$external", "user": NAME}
+
+
+@pytest.mark.parametrize("fields", [{"db": "admin"}, {"db": ""}, {"user": "CN=bob"}])
 def test_a_login_within_hello_that_fails_is_passed_over(fields):
     connection = Connection()
     assert connection.speculate(**fields) is None
