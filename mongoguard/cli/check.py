@@ -10,16 +10,21 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, assert_never
 
 import trio
 
+from mongoguard.authn.gssapi import GSSAPI
 from mongoguard.cli.arguments import Parsers, add_config
 from mongoguard.cli.errors import EXIT_FAILED, EXIT_OK, FORESEEN, sentences_for
 from mongoguard.cli.service_user import WITHHELD_ACTIONS
+from mongoguard.cli.steps import Report, Step, StepResult, printable
 from mongoguard.config.loading import load_settings
+from mongoguard.config.oidc_section import OidcParameters
 from mongoguard.config.settings import Settings
 from mongoguard.config.user_file import parse_user_file
+from mongoguard.effects import FetchSigningKey
+from mongoguard.errors import DirectoryUnavailable
 
 __all__ = ["Findings", "add_parser"]
 
@@ -64,6 +69,21 @@ class Findings:
         self.failed = True
         self._write(f"FAIL  {text}")
 
+    def step(self, step: Step) -> None:
+        """A step of the LDAP directory; one that was not tried is left out."""
+        text = printable("; ".join((f"security.ldap: {step.name}: {step.text}", *step.details)))
+        match step.result:
+            case StepResult.OK:
+                self.ok(text)
+            case StepResult.WARN:
+                self.warn(text)
+            case StepResult.FAIL:
+                self.fail(text)
+            case StepResult.SKIP:
+                pass
+            case _:
+                assert_never(step.result)
+
 
 def add_parser(commands: Parsers) -> None:
     """Declare the command."""
@@ -83,7 +103,7 @@ def _run(options: argparse.Namespace) -> int:
     for warning in settings.warnings():
         findings.warn(warning)
     _check_files(settings, findings)
-    trio.run(_check_connection, settings, findings)
+    trio.run(_check_others, settings, findings)
     return EXIT_FAILED if findings.failed else EXIT_OK
 
 
@@ -125,6 +145,66 @@ def _check_user_file(path: str, findings: Findings) -> None:
     findings.ok(f"security.userFile {path}: {len(users.users)} users")
     for role in users.missing_roles:
         findings.warn(f"security.userFile {path}: the role {role} does not exist and grants nothing")
+
+
+async def _check_others(settings: Settings, findings: Findings) -> None:
+    """Whoever is asked while clients log in; what fails at one says nothing of the others."""
+    if GSSAPI in settings.mechanisms:
+        _check_keytab(settings, findings)
+    if settings.set_parameter.oidc_identity_providers:
+        await _check_identity_providers(settings.set_parameter, findings)
+    if settings.security.ldap is not None:
+        await _check_ldap(settings, findings)
+    await _check_connection(settings, findings)
+
+
+def _check_keytab(settings: Settings, findings: Findings) -> None:
+    from mongoguard.server.kerberos import open_kerberos
+
+    try:
+        open_kerberos(settings)
+    except FORESEEN as error:
+        _fail_with(findings, "GSSAPI", error)
+        return
+    findings.ok("GSSAPI: the keytab has a key of the service")
+
+
+async def _check_identity_providers(parameters: OidcParameters, findings: Findings) -> None:
+    """Ask each provider for a key that it need not have: what it publishes must be read for that."""
+    from mongoguard.server.oidc_keys import open_signing_keys
+
+    try:
+        signing_keys = open_signing_keys(parameters)
+    except FORESEEN as error:
+        _fail_with(findings, "setParameter.oidcIdentityProviders", error)
+        return
+    ask = signing_keys.effects[FetchSigningKey]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(signing_keys.keep_up)
+        for issuer in dict.fromkeys(section.issuer for section in parameters.oidc_identity_providers):
+            try:
+                await ask(FetchSigningKey(issuer, "mongoguard check"))
+            except DirectoryUnavailable as error:
+                findings.fail(f"identity provider {error}")
+            else:
+                findings.ok(f"identity provider {issuer}: its signing keys can be had")
+        nursery.cancel_scope.cancel()
+
+
+async def _check_ldap(settings: Settings, findings: Findings) -> None:
+    from mongoguard.cli.ldap_servers import ServersProbe
+    from mongoguard.server.ldap.directory import LdapDirectory
+
+    try:
+        directory = LdapDirectory(settings)
+    except FORESEEN as error:
+        _fail_with(findings, "security.ldap", error)
+        return
+    try:
+        warn_days = settings.set_parameter.tls_x509_expiration_warning_threshold_days
+        await ServersProbe(directory, Report(findings.step), warn_days).run()
+    finally:
+        directory.close()
 
 
 async def _check_connection(settings: Settings, findings: Findings) -> None:

@@ -11,12 +11,12 @@ import sys
 from collections.abc import Sequence
 
 from mongoguard import __version__
-from mongoguard.cli import check, demo, explain, init_upstream, serve, user
+from mongoguard.cli import check, demo, explain, init_upstream, ldap, serve, user
 from mongoguard.cli.errors import sentences_for
 
 __all__ = ["main"]
 
-_COMMANDS = (serve, demo, check, explain, init_upstream, user)
+_COMMANDS = (serve, demo, check, explain, ldap, init_upstream, user)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
