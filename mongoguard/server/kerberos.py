@@ -123,7 +123,8 @@ class KerberosAcceptor:
         return wrapped
 
     def _unwrap(self, context: object, token: bytes) -> GssMessage:
-        found = self._raw.unwrap(context, token)
+        # A copy: the library turns the octets of a token around where they are, Python's bytes or not.
+        found = self._raw.unwrap(context, bytes(bytearray(token)))
         return GssMessage(found.message, found.encrypted)
 
 
