@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import bson
@@ -200,6 +201,17 @@ def test_other_renames_need_to_copy(target: str) -> None:
 )
 def test_a_map_reduce_output_that_is_ambiguous_is_refused(out: Any) -> None:
     assert refused({"mapReduce": "c", "map": "m", "reduce": "r", "out": out}) in (13522, 13606, 40415)
+
+
+def test_what_is_explained_is_asked_for_by_the_one_who_asks() -> None:
+    for user, need in (("alice", NOTHING), ("bob", cluster("listSessions"))):
+        stage = {"$listLocalSessions": {"users": [{"user": user, "db": "shop"}]}}
+        inner = {"aggregate": 1, "pipeline": [stage], "cursor": {}}
+        assert required({"explain": inner}) == need
+    for user, need in (("alice@shop", NOTHING), ("bob@shop", cluster("impersonate"))):
+        lsid = {"id": Binary(bytes(16), 4), "uid": hashlib.sha256(user.encode()).digest()}
+        inner = {"find": "c", "lsid": lsid}
+        assert required({"explain": inner}) == all_of([namespace("t", "c", "find"), need])
 
 
 def test_explain_needs_what_the_inner_command_needs() -> None:
