@@ -93,9 +93,9 @@ class NodeClients:
         }
         self._timeout = timeout
 
-    def mongosh(self, uri: str, script: str) -> str:
+    def mongosh(self, uri: str, script: str, *options: str) -> str:
         """Run JavaScript with `mongosh --eval` and return what it printed. Raises `ClientFailed` on an exit status."""
-        return self._checked([self._mongosh(), uri, "--quiet", "--norc", "--eval", script])
+        return self._checked([self._mongosh(), uri, "--quiet", "--norc", *options, "--eval", script])
 
     def mongosh_file(self, uri: str, script: str) -> dict[str, Any]:
         """Run a script of tests/clients with `mongosh --file` and return the JSON of its last line."""

@@ -33,8 +33,9 @@ log = logging.getLogger(__name__)
 
 DISCOVERY_PATH = "/.well-known/openid-configuration"
 
-FETCH_SECS = 10.0
-"""For both documents together: well below the 20 to 30 s in which drivers give a login up."""
+FETCH_SECS = 5.0
+"""For both documents together, which the slowest provider gives within one. Drivers give a login up after 20 to 30 s,
+and some of them try a second time before."""
 
 WAIT_SECS = FETCH_SECS + 2.0
 """For a login that waits for keys: a little longer, so that it learns why there are none."""
