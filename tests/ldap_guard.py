@@ -81,8 +81,7 @@ class LdapGuard(Guard):
             password=password_of(user) if password is None else password,
             authMechanism="PLAIN",
             authSource="$external",
-            serverSelectionTimeoutMS=10_000,
-            **options,
+            **{"serverSelectionTimeoutMS": 10_000, **options},
         )
 
     def roles(self, user: str, password: str | None = None) -> set[str]:
