@@ -147,3 +147,7 @@ def test_the_rows_that_are_answered_here_are_these() -> None:
 
 def test_the_stages_that_read_something_else_than_the_collection_are_these() -> None:
     assert {name for name, row in STAGES.items() if row.is_source} == set(SOURCES.split())
+
+
+def test_of_the_newer_commands_only_bulk_write_is_part_of_api_version_1() -> None:
+    assert {name for name, row in COMMANDS.items() if row.api_v1 and row.since != "6.0"} == {"bulkWrite"}
