@@ -136,7 +136,7 @@ def names_foreign_session(session: SessionId | None, asker: Asker) -> bool:
     """Whether the client wrote a digest that is not its own."""
     if session is None or session.uid is None:
         return False
-    return asker.user is None or session.uid != session_uid(asker.user)
+    return asker.user is None or session.uid not in (session_uid(asker.user), asker.upstream_uid)
 
 
 def sessions_named(command: Command) -> tuple[SessionId, ...]:

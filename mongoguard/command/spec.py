@@ -19,10 +19,15 @@ __all__ = ["Asker", "CommandRow", "Handling", "Requires", "needs_nothing"]
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """The little of the caller that some requirements depend on: own user, own roles ("self" is free)."""
+    """The little of the caller that some requirements depend on: own user, own roles ("self" is free).
+
+    `upstream_uid`: the digest that the upstream shows as `uid` of the caller's sessions, where it is another than that
+    of the name.
+    """
 
     user: UserName | None = None
     direct_roles: frozenset[tuple[str, str]] = frozenset()
+    upstream_uid: bytes | None = None
 
 
 Requires = Callable[[Command, Asker], Requirement]

@@ -329,7 +329,9 @@ class ClientSession:
         self._asker = (
             Asker()
             if user is None
-            else Asker(self._identity.name, frozenset((role.role, role.db) for role in user.roles))
+            else Asker(
+                user.name, frozenset((role.role, role.db) for role in user.roles), self._identity.digest
+            )
         )
 
     @property

@@ -24,6 +24,7 @@ log shows them."""
 _ROLE_OVERHEAD_BYTES = 40
 _SESSION_ID_BYTES = 16
 _PLAIN_LSID_BYTES = 30
+_UID_HEAD = b"\x05uid\0"
 
 
 def session_digest(name: UserName | None) -> bytes:
@@ -38,25 +39,32 @@ class Identity:
         "audit",
         "audit_element",
         "digest",
+        "digest_without_realm",
         "impersonates",
         "name",
         "plain_lsid_head",
         "plain_lsid_tail",
         "printed_digest",
+        "realm",
         "uid_element",
+        "uid_value",
     )
 
     def __init__(self, user: User | None, impersonation: Impersonation, realm: str = "") -> None:
         """Encode once; the session keeps it until the user changes.
 
         `realm` is added to the database of the name, for users of a directory of their own: the upstream may have a
-        user of the same name, whose sessions and operations are not theirs.
+        user of the same name, whose sessions and operations are not theirs. No database has such a name, so no user of
+        the upstream can have it.
         """
+        self.realm = "" if user is None else realm
         self.name = None if user is None else UserName(user.name.user, user.name.db + realm)
         self.digest = session_digest(self.name)
+        self.digest_without_realm = session_digest(None if user is None else user.name)
         self.printed_digest = self.digest.hex().upper().encode()  # as a server prints `lsid.uid`
         self.impersonates = impersonation is not Impersonation.NONE
         self.uid_element = encode_element("uid", self.digest)
+        self.uid_value = self.uid_element[len(_UID_HEAD) :]
         # An lsid with nothing but its id (30 bytes) becomes head + its bytes 4..28 + tail.
         self.plain_lsid_head = (_PLAIN_LSID_BYTES + len(self.uid_element)).to_bytes(4, "little")
         self.plain_lsid_tail = self.uid_element + b"\0"

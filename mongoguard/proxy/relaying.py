@@ -6,7 +6,8 @@ The splices, all of them (docs/architecture.md lists them too):
 
 * identity: `uid` into `lsid`, `$audit` at the end of the body (or, for an upstream that refuses impersonation, the
   value of `lsid.id` made the user's own); before a login, no `lsid` at all;
-* narrowing: a replaced argument (own operations only, own sessions only; see narrowing.py);
+* named users: a realm behind the users of a client's own `$audit` (see named_users.py);
+* narrowing: a replaced argument (own operations only, own sessions only, users that are named; see narrowing.py);
 * framing: flags cleared, checksum dropped, lengths mended.
 """
 
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 from mongoguard.errors import CommandError, ErrorCode
 from mongoguard.proxy.identity import Identity
+from mongoguard.proxy.named_users import audit_upstream, uid_upstream, with_values
 from mongoguard.wire.document import BINARY, NULL, Document, encode_element
 from mongoguard.wire.message import OpMsg
 from mongoguard.wire.splice import Splice, append_to_document, splice_message
@@ -51,12 +53,20 @@ def message_for_upstream(
     The service user's connection would make it a session, and strangers could fill the server's table of them.
     """
     body = message.body
-    appended = b"" if "$audit" in body.fields else identity.audit_element
+    appended = identity.audit_element
     splices = _session_splices(body, identity) if keep_session else _without_session(body)
+    if "$audit" in body.fields:
+        appended = b""
+        splices = sorted([*splices, *_audit_splices(body, identity)])
     if narrowing is not None:
         appended += narrowing.appended
         splices = sorted([*splices, *narrowing.splices])
     return splice_message(message, splices, appended)
+
+
+def _audit_splices(body: Document, identity: Identity) -> list[Splice]:
+    audit, element = audit_upstream(body, identity), body.fields["$audit"]
+    return [] if audit is None else [(element.value, element.end, audit)]
 
 
 _PLAIN_LSID = b"\x1e\0\0\0\x05id\0\x10\0\0\0\x04"
@@ -90,8 +100,9 @@ def _with_uid(session: Document, identity: Identity) -> bytes:
     uid = session.fields.get("uid")
     if uid is None:
         return append_to_document(session, identity.uid_element)
-    if uid.type == BINARY:
-        return session.raw  # checked before: the user's own digest, or the user may impersonate
+    if uid.type == BINARY:  # checked before: the user's own digest, or the user may impersonate
+        own = uid_upstream(session, identity)
+        return with_values(session, own) if own else session.raw
     # A uid of null is no uid for mongod, which then writes in that of the connection's user: the service's.
     inside = session.data[session.start + 4 : uid.start] + session.data[uid.end : session.end - 1]
     inside += identity.uid_element

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import signal
 import subprocess
 import sys
@@ -283,25 +284,160 @@ def test_a_user_of_the_file_gets_nothing_of_the_upstreams_user_of_that_name(
         assert (status["authenticatedUserRoles"], status["authenticatedUserPrivileges"]) == ([], [])
 
 
-def test_a_user_of_the_file_neither_sees_nor_ends_sessions_of_the_upstreams_user_of_that_name(
-    file_guard: FileGuard, guard_standalone: Guard
-) -> None:
-    listed = {"aggregate": 1, "pipeline": [{"$listLocalSessions": {}}], "cursor": {}}
-    lsid = {"id": Binary(uuid.uuid4().bytes, 4)}
-    with RawConnection(guard_standalone.address) as theirs, RawConnection(file_guard.address) as ours:
+@pytest.fixture
+def namesakes(file_guard: FileGuard) -> Iterator[tuple[RawConnection, RawConnection]]:
+    """app@admin of the upstream, logged in there, and app@admin of the file."""
+    with RawConnection(file_guard.upstream.address) as theirs, RawConnection(file_guard.address) as ours:
         for raw in (theirs, ours):
             raw.log_in("app", password_of("app"))
-        opened = theirs.command("shop", {"find": "orders", "batchSize": 0, "lsid": lsid})["cursor"]["id"]
-        for command in (listed, {"killSessions": []}, {"killSessions": [lsid]}, {"endSessions": [lsid]}):
-            reply = ours.command("admin", command)
-            assert reply["ok"] == 1, reply
-            ids = [s["_id"]["id"] for s in reply.get("cursor", {}).get("firstBatch", ())]
-            assert lsid["id"] not in ids
-        naming = [{"$listLocalSessions": {"users": [{"user": "app", "db": "admin"}]}}]
-        assert ours.command("admin", {**listed, "pipeline": naming})["code"] == 13
-        more = {"getMore": Int64(opened), "collection": "orders", "lsid": lsid}
-        assert theirs.command("shop", more)["ok"] == 1
-        assert lsid["id"] in [s["_id"]["id"] for s in theirs.command("admin", listed)["cursor"]["firstBatch"]]
+        yield theirs, ours
+
+
+@pytest.fixture
+def boss(file_guard: FileGuard) -> Iterator[RawConnection]:
+    """A user of the file with every right of root."""
+    with RawConnection(file_guard.address) as raw:
+        raw.log_in("boss", password_of("boss"))
+        yield raw
+
+
+def opened(raw: RawConnection, lsid: dict[str, Any]) -> Int64:
+    """A cursor of that session."""
+    reply = raw.command("shop", {"find": "orders", "batchSize": 0, "lsid": lsid})
+    assert reply["ok"] == 1, reply
+    return Int64(reply["cursor"]["id"])
+
+
+def lives(raw: RawConnection, cursor: Int64, lsid: dict[str, Any]) -> bool:
+    """Whether the cursor gives more."""
+    reply = raw.command("shop", {"getMore": cursor, "collection": "orders", "lsid": lsid})
+    assert reply["ok"] == 1 or reply["code"] in (43, 237), reply
+    return bool(reply["ok"])
+
+
+def session_ids(raw: RawConnection, stage: str, options: dict[str, Any], *more: Any) -> set[bytes]:
+    """The ids that a list of sessions gives."""
+    db, source = ("config", "system.sessions") if stage == "$listSessions" else ("admin", 1)
+    pipeline = [{stage: options}, *more]
+    reply = raw.command(db, {"aggregate": source, "pipeline": pipeline, "cursor": {"batchSize": 10_000}})
+    assert reply["ok"] == 1, reply
+    return {bytes(one["_id"]["id"]) for one in reply["cursor"]["firstBatch"]}
+
+
+APP = {"user": "app", "db": "admin"}
+ME = {"users": [APP]}
+NESTED = {"$unionWith": {"coll": "system.sessions", "pipeline": [{"$listSessions": ME}]}}
+
+
+def new_session() -> dict[str, Any]:
+    """An lsid nobody has used."""
+    return {"id": Binary(uuid.uuid4().bytes, 4)}
+
+
+def digest(user: str, db: str) -> Binary:
+    """The `uid` of that user's sessions."""
+    return Binary(hashlib.sha256(f"{user}@{db}".encode()).digest(), 0)
+
+
+def test_a_user_of_the_file_sees_its_own_sessions_and_not_those_of_the_upstreams_user_of_that_name(
+    file_guard: FileGuard, namesakes: tuple[RawConnection, RawConnection]
+) -> None:
+    theirs, ours = namesakes
+    lsids = new_session(), new_session()
+    for raw, lsid in zip(namesakes, lsids, strict=True):
+        assert raw.command("admin", {"connectionStatus": 1, "lsid": lsid})["ok"] == 1
+        assert raw.command("admin", {"currentOp": 1, "$ownOps": True, "lsid": lsid})["ok"] == 1
+    foreign, own = (bytes(lsid["id"]) for lsid in lsids)
+    for options in ({}, ME, {"users": []}):
+        assert own in session_ids(ours, "$listLocalSessions", options), options
+        assert foreign not in session_ids(ours, "$listLocalSessions", options), options
+        assert foreign in session_ids(theirs, "$listLocalSessions", options), options
+        assert own not in session_ids(theirs, "$listLocalSessions", options), options
+    with file_guard.upstream.client() as root:
+        root.admin.command("refreshLogicalSessionCacheNow")
+    for more in ((), (NESTED,)):
+        assert own in session_ids(ours, "$listSessions", ME, *more)
+        assert foreign not in session_ids(ours, "$listSessions", ME, *more)
+        assert own not in session_ids(theirs, "$listSessions", ME, *more)
+        assert foreign in session_ids(theirs, "$listSessions", ME, *more)
+
+
+def test_a_user_of_the_file_does_not_end_sessions_of_the_upstreams_user_of_that_name(
+    namesakes: tuple[RawConnection, RawConnection],
+) -> None:
+    theirs, ours = namesakes
+    lsid = new_session()
+    cursor = opened(theirs, lsid)
+    with_digest = {**lsid, "uid": digest("app", "admin")}
+    for command in ("killSessions", "endSessions", "refreshSessions"):
+        for sessions in ([], [lsid], [with_digest]):
+            assert ours.command("admin", {command: sessions})["ok"] == 1, (command, sessions)
+    for refused in ({"killAllSessions": [APP]}, {"killAllSessionsByPattern": [{"uid": with_digest["uid"]}]}):
+        assert code_of(ours, refused, "admin") == 13
+    assert lives(theirs, cursor, lsid)
+
+
+def test_ones_own_sessions_are_ended_by_the_digest_that_is_listed(
+    namesakes: tuple[RawConnection, RawConnection],
+) -> None:
+    _theirs, ours = namesakes
+    lsid = new_session()
+    listed = {"aggregate": 1, "pipeline": [{"$listLocalSessions": ME}], "cursor": {"batchSize": 10_000}}
+    found = ours.command("admin", {**listed, "lsid": lsid})["cursor"]["firstBatch"]
+    (session,) = (one["_id"] for one in found if one["_id"]["id"] == lsid["id"])
+    assert bytes(session["uid"]) == bytes(digest("app", "admin (users file)"))
+    assert ours.command("admin", {"endSessions": [session]})["ok"] == 1
+    assert ours.command("admin", {"killSessions": [session]})["ok"] == 1
+
+
+KILLS_OF_ONE: list[dict[str, Any]] = [
+    {"killAllSessions": [APP]},
+    {"killAllSessions": [{"user": "nobody", "db": "admin"}, APP]},
+]
+
+
+@pytest.mark.parametrize("command", KILLS_OF_ONE, ids=str)
+def test_who_may_kill_sessions_kills_those_of_the_files_user(
+    file_guard: FileGuard, users: list[dict[str, Any]], command: dict[str, Any]
+) -> None:
+    file_guard.write(changed(users, "app", roles=[shop("read")]))
+    file_guard.reload()
+    with (
+        RawConnection(file_guard.upstream.address) as theirs,
+        RawConnection(file_guard.address) as ours,
+        RawConnection(file_guard.address) as boss,
+    ):
+        for raw, name in ((theirs, "app"), (ours, "app"), (boss, "boss")):
+            raw.log_in(name, password_of(name))
+        lsids = new_session(), new_session()
+        foreign, own = opened(theirs, lsids[0]), opened(ours, lsids[1])
+        assert code_of(boss, command, "admin") == 0
+        assert not lives(ours, own, lsids[1])
+        assert lives(theirs, foreign, lsids[0])
+
+
+def test_who_may_kill_everybodys_sessions_kills_the_upstreams_users_too(
+    boss: RawConnection, namesakes: tuple[RawConnection, RawConnection]
+) -> None:
+    theirs, _ours = namesakes
+    lsid = new_session()
+    cursor = opened(theirs, lsid)
+    assert code_of(boss, {"killAllSessions": []}, "admin") == 0
+    assert not lives(theirs, cursor, lsid)
+
+
+def test_who_may_list_sessions_is_shown_those_of_the_files_user(
+    boss: RawConnection, namesakes: tuple[RawConnection, RawConnection]
+) -> None:
+    lsids = new_session(), new_session()
+    for raw, lsid in zip(namesakes, lsids, strict=True):
+        assert raw.command("admin", {"currentOp": 1, "$ownOps": True, "lsid": lsid})["ok"] == 1
+    found = session_ids(boss, "$listLocalSessions", ME)
+    assert bytes(lsids[1]["id"]) in found
+    assert bytes(lsids[0]["id"]) not in found
+    assert {bytes(lsid["id"]) for lsid in lsids} <= session_ids(
+        boss, "$listLocalSessions", {"allUsers": True}
+    )
 
 
 COMMANDS_ABOUT_USERS: list[dict[str, Any]] = [

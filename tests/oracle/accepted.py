@@ -54,8 +54,7 @@ class Row:
     """One accepted difference. `what` and `reason` are for docs/differences.md.
 
     `kinds`: how the answers differ. `case`: a pattern that the case's name must contain. `mongod` and `mongoguard`: the
-    codes that each side may answer with (empty: any). `as_`: a pattern of the subject's name. `directory`: the only user
-    directory with which it differs (None: both).
+    codes that each side may answer with (empty: any). `as_`: a pattern of the subject's name.
     """
 
     what: str
@@ -65,13 +64,11 @@ class Row:
     mongod: frozenset[int] = frozenset()
     mongoguard: frozenset[int] = frozenset()
     as_: str = ""
-    directory: Directory | None = None
 
     def accepts(self, decision: Decision) -> bool:
         """Whether the row is about this decision."""
         return (
             decision.difference in self.kinds
-            and self.directory in (None, decision.directory)
             and (not self.mongod or decision.mongod.code in self.mongod)
             and (not self.mongoguard or decision.mongoguard.code in self.mongoguard)
             and re.search(self.case, decision.case.name) is not None
@@ -287,15 +284,6 @@ ACCEPTED: tuple[Row, ...] = (
         _kinds(Difference.ALLOWS, Difference.ERROR),
         case="ping: 1",
         as_=r"^\(nobody\)$",
-    ),
-    Row(
-        "`users` of `$listSessions` and `$listLocalSessions` that name oneself, with `security.userDirectory: file`",
-        "a user of the file has another name upstream (`alice@admin (users file)`): the upstream's own `alice@admin` is "
-        "another person, whose sessions need listSessions. Without `users` one's own sessions are listed",
-        _kinds(Difference.REFUSES),
-        case=r"\$list(Local)?Sessions(: \{(allUsers: false, )?users: \[\{user: '\$self', db: 'admin'\}\]| users self)",
-        mongod=_codes(0),
-        directory=Directory.FILE,
     ),
 )
 """Differences that are meant."""

@@ -31,9 +31,11 @@ def sent(
     user: User = CLERK,
     db: str = "admin",
     impersonation: Impersonation = Impersonation.USERS,
+    realm: str = "",
 ) -> dict[str, Any]:
     """What goes upstream, without the identity's own field."""
-    play = Play(make_session(user, impersonation=impersonation)).send(op_msg({**body, "$db": db}))
+    session = make_session(user, impersonation=impersonation, settings=SessionSettings(realm=realm))
+    play = Play(session).send(op_msg({**body, "$db": db}))
     document = relayed(play.expect(Relay).effect)
     document.pop("$audit", None)
     return document
@@ -245,9 +247,48 @@ def test_own_things_are_not_explained_where_everything_is_the_service_users(stag
     inner = {"aggregate": 1, "pipeline": [{stage: {}}, {"$match": {"a": 1}}], "cursor": {}}
     body = {"explain": inner, "verbosity": "executionStats"}
     assert refused(body, impersonation=ALONE) == 20
-    assert sent(body)["explain"] == inner
     other = {"explain": {"find": "orders"}}
     assert sent(other, ROOT, impersonation=ALONE)["explain"] == {"find": "orders"}
+
+
+def test_own_operations_are_explained_as_the_impersonated_users():
+    body = {"explain": {"aggregate": 1, "pipeline": [{"$currentOp": {}}], "cursor": {}}}
+    assert sent(body)["explain"] == body["explain"]
+
+
+@pytest.mark.parametrize("options", [{}, {"allUsers": False}, {"users": [None]}])
+def test_own_sessions_are_explained_as_the_real_users(options: dict[str, Any]):
+    inner = {
+        "aggregate": 1,
+        "pipeline": [{"$listLocalSessions": options}, {"$match": {"a": 1}}],
+        "cursor": {},
+    }
+    stages = sent({"explain": inner, "verbosity": "executionStats"})["explain"]["pipeline"]
+    assert stages == [
+        {"$listLocalSessions": {"users": [{"user": "alice", "db": "shop"}]}},
+        {"$match": {"a": 1}},
+    ]
+
+
+def test_a_field_that_is_called_like_sessions_is_explained_anywhere():
+    inner = {"aggregate": "orders", "pipeline": [{"$match": {"openSessions": 1}}], "cursor": {}}
+    assert sent({"explain": inner}, ROOT, "shop", ALONE)["explain"] == inner
+
+
+@pytest.mark.parametrize("realm", ["", " (users file)"])
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda inner: {"$unionWith": {"coll": "system.sessions", "pipeline": inner}},
+        lambda inner: {"$lookup": {"from": "system.sessions", "pipeline": inner, "as": "x"}},
+    ],
+    ids=["$unionWith", "$lookup"],
+)
+def test_own_sessions_are_the_real_users_in_pipelines_of_stages_too(realm: str, around: Any):
+    pipeline = [{"$listSessions": {}}, around([{"$listSessions": {}}, {"$limit": 1}])]
+    body = {"aggregate": "system.sessions", "pipeline": pipeline, "cursor": {}}
+    own = {"$listSessions": {"users": [{"user": "alice", "db": f"shop{realm}"}]}}
+    assert sent(body, db="config", realm=realm)["pipeline"] == [own, around([own, {"$limit": 1}])]
 
 
 def test_collections_are_those_that_the_user_has_something_on():
