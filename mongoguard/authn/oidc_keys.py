@@ -66,16 +66,21 @@ def parse_key_set(octets: bytes) -> KeySet:
 
 def _unfit(jwk: Mapping[str, Any]) -> str | None:
     """Why a key is not one that tokens are checked with; None for one that is."""
-    kind = jwk.get("kty")
+    kind, curve, algorithm = (_word(jwk, name) for name in ("kty", "crv", "alg"))
     if kind not in ("RSA", "EC"):
-        return f"a key of the type {str(kind)[:32]!r}"
+        return f"a key of the type {kind!r}"
     if jwk.get("use", "sig") != "sig":
         return "a key that is not for signatures"
-    if kind == "EC" and jwk.get("crv") not in _CURVES:
-        return f"a key on the curve {str(jwk.get('crv'))[:32]!r}"
-    if "alg" in jwk and jwk["alg"] not in _algorithms(jwk):
-        return f"a key for the algorithm {str(jwk['alg'])[:32]!r}"
+    if kind == "EC" and curve not in _CURVES:
+        return f"a key on the curve {curve!r}"
+    if "alg" in jwk and algorithm not in _algorithms(jwk):
+        return f"a key for the algorithm {algorithm!r}"
     return None
+
+
+def _word(jwk: Mapping[str, Any], name: str) -> str:
+    value = jwk.get(name)
+    return value[:32] if isinstance(value, str) else ""
 
 
 def _algorithms(jwk: Mapping[str, Any]) -> frozenset[str]:
