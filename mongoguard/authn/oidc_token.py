@@ -107,8 +107,9 @@ class Token:
         parts = text.split(".")
         if len(parts) != 3:
             raise TokenRefused("the token does not have three parts")
-        header = _json_object(parts[0], "header")
-        claims = _json_object(parts[1], "payload")
+        header = strict_json(_octets(parts[0], "header"), "the token's header")
+        claims = strict_json(_octets(parts[1], "payload"), "the token's payload")
+        _octets(parts[2], "signature")
         _check_header(header)
         key_id = readable_text(header.get("kid"), "the token's kid", MAX_KEY_ID)
         return cls(text, key_id, readable_text(header.get("alg"), "the token's alg", 16), Claims(claims))
@@ -160,17 +161,17 @@ def readable_text(value: object, what: str, limit: int) -> str:
     return value
 
 
-def _json_object(part: str, name: str) -> Mapping[str, Any]:
-    what = f"the token's {name}"
+def _octets(part: str, name: str) -> bytes:
+    """base64url in the one way that RFC 7515 section 2 allows: without padding, and the unused bits are zero."""
     try:
         octets = base64.b64decode(
             part.encode("ascii") + b"=" * (-len(part) % 4), altchars=b"-_", validate=True
         )
     except (ValueError, binascii.Error):
-        raise TokenRefused(f"{what} is not base64url") from None
+        raise TokenRefused(f"the token's {name} is not base64url") from None
     if base64.urlsafe_b64encode(octets).rstrip(b"=").decode() != part:
-        raise TokenRefused(f"{what} is not base64url as RFC 7515 writes it")
-    return strict_json(octets, what)
+        raise TokenRefused(f"the token's {name} is not base64url as RFC 7515 writes it")
+    return octets
 
 
 def strict_json(octets: bytes, what: str) -> Mapping[str, Any]:

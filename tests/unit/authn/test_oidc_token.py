@@ -174,6 +174,14 @@ def test_there_is_one_way_to_write_a_part(damage):
     assert refused(lambda: Token.parse(f"{header}.{damage(payload)}.{signature}"))
 
 
+def test_a_signature_is_written_in_one_way():
+    head, _, signature = token(claims(NOW)).rpartition(".")
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    other = signature[:-1] + alphabet[alphabet.index(signature[-1]) + 1]
+    assert base64.urlsafe_b64decode(other + "==") == base64.urlsafe_b64decode(signature + "==")
+    assert "as RFC 7515 writes it" in refused(lambda: Token.parse(f"{head}.{other}"))
+
+
 def test_the_unused_bits_of_a_part_are_zero():
     octets = json.dumps(HEADER).encode()
     assert len(octets) % 3
@@ -181,7 +189,7 @@ def test_the_unused_bits_of_a_part_are_zero():
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     other = part[:-1] + alphabet[alphabet.index(part[-1]) + 1]
     assert base64.urlsafe_b64decode(other + "==") == octets
-    assert "as RFC 7515 writes it" in refused(lambda: Token.parse(f"{other}.e30.x"))
+    assert "as RFC 7515 writes it" in refused(lambda: Token.parse(f"{other}.e30.eA"))
 
 
 # ---- claims ---------------------------------------------------------------------------------------------------------
