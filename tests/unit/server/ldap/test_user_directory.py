@@ -1,0 +1,359 @@
+"""LDAP users: how old their groups may be, who is asked for them, and what an outage does. The directory is a stand-in."""
+
+import pytest
+import trio
+
+from mongoguard.authn.ldap.query import LdapRefusal
+from mongoguard.effects import CheckPassword
+from mongoguard.errors import DirectoryUnavailable, UpstreamUnavailable
+from mongoguard.model.names import RoleName, UserName
+from mongoguard.model.user import User, UserRequest
+from mongoguard.server.ldap import group_cache
+from mongoguard.server.ldap.bind_answer import BindAnswer
+from mongoguard.server.ldap.directory import LdapDirectory
+from mongoguard.server.ldap.group_cache import GroupCache
+from mongoguard.server.ldap.user_directory import LdapUserDirectory
+from tests.ldap_directory import settings_of
+
+ANN = UserRequest(UserName("ann", "$external"))
+DBA, DEV = "cn=dba,dc=org", "cn=dev,dc=org"
+
+
+class StandInDirectory(LdapDirectory):
+    """Knows `people`: name -> groups. `error` is raised instead of an answer, which takes `secs`."""
+
+    def __init__(self, *, require_roles=False, template=True):
+        authz = {"queryTemplate": "{USER}?memberOf?base", "requireRoles": require_roles} if template else {}
+        super().__init__(settings_of({"servers": "nowhere", "transportSecurity": "none", "authz": authz}))
+        self.people = {"ann": (DBA,), "bob": ()}
+        self.passwords = {"ann": "right", "bob": "right"}
+        self.error = None
+        self.secs = 0.1
+        self.asked = []
+
+    async def bind_name(self, user_name):
+        if user_name not in self.people:
+            raise LdapRefusal("no element of userToDNMapping matches the user name")
+        return user_name
+
+    async def bind_user(self, bind_name, password):
+        await self._wait()
+        right = self.passwords.get(bind_name) == password
+        return BindAnswer.read(0 if right else 49, "", "data 52e")
+
+    async def groups(self, bind_name, provided_user):
+        self.asked.append(provided_user)
+        await self._wait()
+        return self.people[bind_name]
+
+    async def _wait(self):
+        await trio.sleep(self.secs)
+        if self.error is not None:
+            raise self.error
+
+
+class Base:
+    """A base directory that knows `roles` on admin, and `users`."""
+
+    def __init__(self):
+        self.roles = frozenset({DBA, DEV})
+        self.users = {}
+        self.made = {}
+        self.error = None
+        self.generation = 0
+
+    async def fetch(self, request):
+        await trio.lowlevel.checkpoint()
+        if self.error is not None:
+            raise self.error
+        if request.roles is None:
+            return self.users.get(request.name)
+        existing = tuple(r for r in request.roles if r.role in self.roles)
+        user = User(request.name, roles=existing, asserted_roles=request.roles)
+        return self.made.setdefault((request, existing), user)
+
+    def invalidate(self):
+        self.generation += 1
+
+    async def refresh(self, requests):
+        return {} if self.error is not None else {request: await self.fetch(request) for request in requests}
+
+    async def admin_role_names(self):
+        return self.roles
+
+
+@pytest.fixture
+def ldap():
+    return StandInDirectory()
+
+
+@pytest.fixture
+def base():
+    return Base()
+
+
+@pytest.fixture
+def users(base, ldap):
+    return LdapUserDirectory(base, ldap, staleness_secs=90, watch_secs=5)
+
+
+def roles(user):
+    return [role.role for role in user.roles]
+
+
+async def test_groups_become_roles_and_the_user_carries_none_of_its_own(users, autojump_clock):
+    user = await users.fetch(ANN)
+    assert roles(user) == [DBA]
+    assert user.asserted_roles is None, "a refresh must ask for the groups again"
+    assert user.request == ANN
+
+
+async def test_an_unchanged_user_is_the_same_object(users, autojump_clock):
+    first = await users.fetch(ANN)
+    assert await users.fetch(ANN) is first
+    assert (await users.refresh([ANN]))[ANN] is first
+    await trio.sleep(31)
+    assert await users.fetch(ANN) is first
+
+
+async def test_an_answer_is_asked_for_again_after_a_third_of_the_bound(users, ldap, autojump_clock):
+    await users.fetch(ANN)
+    ldap.people["ann"] = (DEV,)
+    await trio.sleep(29)
+    assert roles(await users.fetch(ANN)) == [DBA]
+    await trio.sleep(2)
+    assert roles(await users.fetch(ANN)) == [DEV]
+    assert ldap.asked == ["ann", "ann"]
+
+
+async def test_users_of_live_sessions_are_asked_for_in_the_background(users, ldap, autojump_clock):
+    first = await users.fetch(ANN)
+    await users.refresh([ANN])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(users.keep_up)
+        await trio.sleep(29)
+        assert ldap.asked == ["ann"]
+        ldap.people["ann"] = (DBA, DEV)
+        await trio.sleep(3)
+        assert ldap.asked == ["ann", "ann"]
+        fresh = (await users.refresh([ANN]))[ANN]
+        assert fresh is not first
+        assert roles(fresh) == [DBA, DEV]
+        await users.refresh([])
+        await trio.sleep(90)
+        assert ldap.asked == ["ann", "ann"], "nobody is logged in"
+        nursery.cancel_scope.cancel()
+
+
+async def test_in_an_outage_the_last_answer_holds_until_the_bound_and_not_longer(users, ldap, autojump_clock):
+    first = await users.fetch(ANN)
+    asked_at = trio.current_time() - 0.1
+    await users.refresh([ANN])
+    ldap.error = DirectoryUnavailable("ldap1: refused")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(users.keep_up)
+        while trio.current_time() - asked_at < 84:
+            assert (await users.refresh([ANN]))[ANN] is first
+            assert await users.fetch(ANN) is first
+            await trio.sleep(5)
+        await trio.sleep_until(asked_at + 86)
+        assert ANN not in await users.refresh([ANN]), "the next look would be too late"
+        assert await users.fetch(ANN) is first
+        await trio.sleep_until(asked_at + 90)
+        with pytest.raises(DirectoryUnavailable, match="ldap1: refused"):
+            await users.fetch(ANN)
+        ldap.error = None
+        assert await users.fetch(ANN) is first
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_user_whose_last_answer_is_too_old_does_not_come_in_by_it(users, ldap, autojump_clock):
+    await users.fetch(ANN)
+    await trio.sleep(90)
+    ldap.error = DirectoryUnavailable("gone")
+    with pytest.raises(DirectoryUnavailable):
+        await users.fetch(ANN)
+
+
+async def test_a_silent_directory_is_asked_about_few_users_at_a_time(base, ldap, autojump_clock):
+    users = LdapUserDirectory(base, ldap, staleness_secs=90, watch_secs=5)
+    requests = [UserRequest(UserName(f"u{n}", "$external")) for n in range(50)]
+    for request in requests:
+        ldap.people[request.name.user] = (DBA,)
+        await users.fetch(request)
+    await users.refresh(requests)
+    ldap.asked.clear()
+    ldap.error, ldap.secs = DirectoryUnavailable("silent"), 10.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(users.keep_up)
+        await trio.sleep(60)
+        assert 4 <= len(ldap.asked) <= 16
+        ldap.error, ldap.secs = None, 0.001
+        await trio.sleep(16)
+        assert set(ldap.asked) >= {request.name.user for request in requests}, "all of them when it is back"
+        nursery.cancel_scope.cancel()
+
+
+async def test_many_who_want_the_same_users_groups_ask_once(users, ldap, autojump_clock):
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(users.fetch, ANN)
+    assert ldap.asked == ["ann"]
+
+
+async def test_many_who_wait_for_a_silent_directory_end_together(users, ldap, autojump_clock):
+    ldap.error, ldap.secs = DirectoryUnavailable("silent"), 10.0
+    ended = []
+
+    async def fetch():
+        with pytest.raises(DirectoryUnavailable, match="silent"):
+            await users.fetch(ANN)
+        ended.append(trio.current_time())
+
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(fetch)
+    assert len(ended) == 50
+    assert max(ended) - began < 10.5
+    assert ldap.asked == ["ann"]
+
+
+async def test_who_waits_for_somebody_who_leaves_asks_by_itself(users, ldap, autojump_clock):
+    found = []
+
+    async def fetch():
+        found.append(await users.fetch(ANN))
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as leaver:
+                leaver.start_soon(users.fetch, ANN)
+                await trio.sleep(0.01)
+                nursery.start_soon(fetch)
+                await trio.sleep(0.01)
+                scope.cancel()
+    assert roles(found[0]) == [DBA]
+    assert ldap.asked == ["ann", "ann"]
+
+
+async def test_a_role_that_comes_or_goes_changes_users_without_asking_the_directory(
+    users, base, ldap, autojump_clock
+):
+    await users.fetch(ANN)
+    base.roles = frozenset({DEV})
+    users.invalidate()
+    assert base.generation == 1
+    assert roles(await users.fetch(ANN)) == []
+    base.roles = frozenset({"CN=DBA, DC=org"})
+    assert roles(await users.fetch(ANN)) == ["CN=DBA, DC=org"]
+    assert ldap.asked == ["ann"]
+
+
+async def test_a_user_whom_the_directory_knows_no_more_is_gone(users, ldap, autojump_clock):
+    await users.fetch(ANN)
+    await users.refresh([ANN])
+    del ldap.people["ann"]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(users.keep_up)
+        await trio.sleep(32)
+        assert ANN not in await users.refresh([ANN])
+        assert await users.fetch(ANN) is None
+        nursery.cancel_scope.cancel()
+
+
+async def test_without_a_template_the_base_directory_decides(base, autojump_clock):
+    ldap = StandInDirectory(template=False)
+    users = LdapUserDirectory(base, ldap, 90, 5)
+    assert await users.fetch(ANN) is None
+    base.users[ANN.name] = known = User(ANN.name)
+    assert await users.fetch(ANN) is known
+    assert (await users.refresh([ANN])) == {ANN: known}
+    assert (await users.check_password(CheckPassword("ann", "right"))).accepted
+    assert ldap.asked == []
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [UserRequest(UserName("ann", "admin")), UserRequest(ANN.name, (RoleName(DEV, "admin"),))],
+)
+async def test_others_and_those_with_roles_of_their_own_are_not_the_directorys(users, base, ldap, request_):
+    base.users[request_.name] = User(request_.name)
+    assert await users.fetch(request_) is not None
+    assert request_ in await users.refresh([request_])
+    assert ldap.asked == []
+
+
+# ---- passwords --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_password_is_checked_and_the_groups_are_there_for_the_login(users, ldap, autojump_clock):
+    assert (await users.check_password(CheckPassword("ann", "right"))).accepted
+    assert roles(await users.fetch(ANN)) == [DBA]
+    assert ldap.asked == ["ann"]
+
+
+async def test_a_wrong_password_is_refused_with_the_reason_and_no_group_is_asked_for(
+    users, ldap, autojump_clock
+):
+    check = await users.check_password(CheckPassword("ann", "wrong"))
+    assert not check.accepted
+    assert "data 52e" in check.reason
+    assert ldap.asked == []
+
+
+async def test_a_name_that_is_not_mapped_is_refused(users, autojump_clock):
+    check = await users.check_password(CheckPassword("eve", "right"))
+    assert (check.accepted, check.reason) == (False, "no element of userToDNMapping matches the user name")
+
+
+async def test_nobody_logs_in_while_the_directory_is_away_even_with_groups_that_are_known(
+    users, ldap, autojump_clock
+):
+    await users.fetch(ANN)
+    ldap.error = DirectoryUnavailable("gone")
+    with pytest.raises(DirectoryUnavailable, match="gone"):
+        await users.check_password(CheckPassword("ann", "right"))
+
+
+async def test_a_user_without_a_role_is_let_in_unless_roles_are_required(base, ldap, autojump_clock, caplog):
+    users = LdapUserDirectory(base, ldap, 90, 5)
+    assert (await users.check_password(CheckPassword("bob", "right"))).accepted
+    assert "authenticated, 0 groups, 0 matched" in caplog.text
+    users = LdapUserDirectory(base, StandInDirectory(require_roles=True), 90, 5)
+    check = await users.check_password(CheckPassword("bob", "right"))
+    assert not check.accepted
+    assert "0 groups, 0 matched" in check.reason
+    assert await users.fetch(UserRequest(UserName("bob", "$external"))) is None
+    assert (await users.check_password(CheckPassword("ann", "right"))).accepted
+
+
+async def test_a_deployment_that_gives_no_roles_leaves_a_session_unrefreshed(users, base, autojump_clock):
+    await users.fetch(ANN)
+    base.error = UpstreamUnavailable("no primary")
+    assert ANN not in await users.refresh([ANN])
+    with pytest.raises(UpstreamUnavailable):
+        await users.fetch(ANN)
+
+
+# ---- the cache --------------------------------------------------------------------------------------------------------
+
+
+def test_the_cache_forgets_the_least_recently_used_when_it_holds_too_many_groups(monkeypatch):
+    monkeypatch.setattr(group_cache, "MAX_GROUPS_KEPT", 10)
+    cache = GroupCache(90)
+    cache.keep("a", ("g",) * 3, 0)
+    cache.keep("b", ("g",) * 3, 0)
+    assert cache.usable("a", 1)
+    cache.keep("c", ("g",) * 3, 0)
+    assert cache.usable("b", 1) is None
+    assert cache.usable("a", 1)
+    assert cache.usable("c", 1)
+    cache.keep("d", ("g",) * 100, 0)
+    assert cache.usable("a", 1) is None
+    assert cache.usable("d", 1), "the newest stays, however many it has"
+
+
+@pytest.mark.parametrize(("watch", "expected"), [(5, 5), (60, 30)])
+def test_sessions_are_looked_at_often_enough_for_the_bound(base, ldap, watch, expected):
+    assert LdapUserDirectory(base, ldap, 90, watch).watch_secs == expected
