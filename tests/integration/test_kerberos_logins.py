@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError
 
 from tests.kerberos import Kdc
 from tests.missing import require_module
+from tests.node_clients import NodeClients
 from tests.rawwire import RawConnection
 from tests.servers import Guard, Mongod, run_mongoguard
 
@@ -340,3 +342,13 @@ def test_a_keytab_that_is_not_there_is_told_at_the_start(standalone: Mongod, tmp
         f"security.sasl.keytab {tmp_path / 'missing'}: expected a keytab with a key of mongodb/*"
         in done.stderr
     )
+
+
+def test_mongosh_logs_in_by_a_ticket(
+    kerberos_guard: KerberosGuard, as_user: Callable[[str], None], node_clients: NodeClients
+) -> None:
+    as_user("alice")
+    node_clients._environment |= {name: os.environ[name] for name in ("KRB5_CONFIG", "KRB5CCNAME")}
+    uri = f"mongodb://alice%40EXAMPLE.TEST@localhost:{kerberos_guard.port}/shop?authMechanism=GSSAPI&authSource=%24external"
+    script = "print(JSON.stringify(db.runCommand({connectionStatus: 1}).authInfo.authenticatedUsers))"
+    assert "alice@EXAMPLE.TEST" in node_clients.mongosh(uri, script)
