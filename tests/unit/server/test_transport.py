@@ -137,6 +137,7 @@ def contexts(tmp_path):
     authority = Authority(tmp_path)
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server.load_cert_chain(authority.server())
+    server.num_tickets = 0  # as the listener has it
     return server, ssl.create_default_context(cafile=authority.ca_file)
 
 
@@ -177,9 +178,28 @@ async def test_nothing_is_taken_soon_over_tls(tls_pair):
     assert tls_pair[0].receive_soon(1.0) is None
 
 
-async def test_session_tickets_are_no_news_over_tls(tls_pair):
+async def test_an_idle_tls_stream_has_no_news(tls_pair):
     transport, _ = tls_pair
     assert (transport.has_news(), transport.peer_is_gone()) == (False, False)
+
+
+async def test_session_tickets_of_an_upstream_are_no_news(contexts):
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    secured = contexts[1].wrap_socket(ours, do_handshake_on_connect=False, server_hostname="localhost")
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
+    contexts[0].num_tickets = 2
+    peer = trio.SSLStream(stream, contexts[0], server_side=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shake_hands, secured)
+        nursery.start_soon(peer.do_handshake)
+    transport = TLSTransport(secured)
+    await trio.lowlevel.wait_readable(secured)  # the tickets wait to be read
+    assert (transport.has_news(), transport.peer_is_gone()) == (False, False)
+    await peer.send_all(MESSAGE)
+    assert await transport.receive() == MESSAGE
+    transport.close()
+    stream.socket.close()
 
 
 async def test_the_end_of_an_idle_tls_stream_is_seen_behind_its_last_records(tls_pair):
