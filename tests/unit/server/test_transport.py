@@ -184,22 +184,23 @@ async def test_an_idle_tls_stream_has_no_news(tls_pair):
 
 
 async def test_session_tickets_of_an_upstream_are_no_news(contexts):
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    secured = contexts[1].wrap_socket(ours, do_handshake_on_connect=False, server_hostname="localhost")
-    stream = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
+    pair = socket.socketpair()
+    for end in pair:
+        end.setblocking(False)
     contexts[0].num_tickets = 2
-    peer = trio.SSLStream(stream, contexts[0], server_side=True)
+    ours = contexts[1].wrap_socket(pair[0], do_handshake_on_connect=False, server_hostname="localhost")
+    theirs = contexts[0].wrap_socket(pair[1], do_handshake_on_connect=False, server_side=True)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(shake_hands, secured)
-        nursery.start_soon(peer.do_handshake)
-    transport = TLSTransport(secured)
-    await trio.lowlevel.wait_readable(secured)  # the tickets wait to be read
-    assert (transport.has_news(), transport.peer_is_gone()) == (False, False)
-    await peer.send_all(MESSAGE)
-    assert await transport.receive() == MESSAGE
+        nursery.start_soon(shake_hands, ours)
+        nursery.start_soon(shake_hands, theirs)
+    transport = TLSTransport(ours)
+    with trio.fail_after(5):
+        await trio.lowlevel.wait_readable(ours)  # the tickets wait to be read
+        assert (transport.has_news(), transport.peer_is_gone()) == (False, False)
+        theirs.send(MESSAGE)
+        assert await transport.receive() == MESSAGE
     transport.close()
-    stream.socket.close()
+    theirs.close()
 
 
 async def test_the_end_of_an_idle_tls_stream_is_seen_behind_its_last_records(tls_pair):
