@@ -33,7 +33,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from mongoguard.authz.role_graph import RoleGraph, RoleGraphError
+from mongoguard.authz.role_graph import EffectiveRoles, RoleGraph, RoleGraphError
+from mongoguard.config.yaml_text import NOT_ITS_TYPE, YAMLTextError, compose, scalar
 from mongoguard.errors import CommandError, ConfigError
 from mongoguard.model.documents import (
     SCRAM_LENGTHS,
@@ -82,16 +83,32 @@ def parse_user_file(text: str, file_name: str) -> UserFile:
     except RoleGraphError as error:
         raise reader.error(role_nodes[error.role], f"role {error.role}", error.problem) from None
     users: dict[UserName, User] = {}
+    rights = _Rights(graph)
     for node in reader.items(top["users"], "users"):
-        user = _user(reader, node, graph)
+        user = _user(reader, node, rights)
         if user.name in users:
             raise reader.error(node, f"user {user.name}", "is defined twice")
         users[user.name] = user
-    missing = {
-        *graph.missing,
-        *(name for user in users.values() for name in graph.resolve(user.roles).missing),
-    }
-    return UserFile(users, graph, tuple(sorted(missing)))
+    return UserFile(users, graph, tuple(sorted({*graph.missing, *rights.missing})))
+
+
+class _Rights:
+    """What sets of direct roles come to: many users share few of them."""
+
+    def __init__(self, graph: RoleGraph) -> None:
+        self._graph = graph
+        self._of: dict[tuple[RoleName, ...], EffectiveRoles] = {}
+
+    def of(self, roles: tuple[RoleName, ...]) -> EffectiveRoles:
+        found = self._of.get(roles)
+        if found is None:
+            found = self._of[roles] = self._graph.resolve(roles)
+        return found
+
+    @property
+    def missing(self) -> set[RoleName]:
+        """Roles that do not exist, of all the sets asked for."""
+        return {name for effective in self._of.values() for name in effective.missing}
 
 
 def _role(reader: _Reader, node: yaml.Node, seen: dict[RoleName, yaml.Node]) -> Role:
@@ -111,7 +128,7 @@ def _role(reader: _Reader, node: yaml.Node, seen: dict[RoleName, yaml.Node]) -> 
     )
 
 
-def _user(reader: _Reader, node: yaml.Node, graph: RoleGraph) -> User:
+def _user(reader: _Reader, node: yaml.Node, rights: _Rights) -> User:
     _refuse_plain_text(reader, node, "a user")
     fields = reader.fields(node, "a user", _USER_KEYS, required=("user", "db", "roles"))
     name = UserName(reader.string(fields, "user", "a user"), reader.string(fields, "db", "a user"))
@@ -123,7 +140,7 @@ def _user(reader: _Reader, node: yaml.Node, graph: RoleGraph) -> User:
     own = reader.each(
         fields.get("authenticationRestrictions"), f"{who}: authenticationRestrictions", parse_restriction
     )
-    effective = graph.resolve(roles)
+    effective = rights.of(roles)
     return User(
         name=name,
         user_id=_user_id(reader, fields, who, name),
@@ -195,40 +212,22 @@ def _user_id(reader: _Reader, fields: Mapping[str, yaml.Node], who: str, name: U
     return value
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML without aliases: one anchored list used ten times in ten others is how a small file fills the memory."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, "YAML aliases (*name) are not allowed here", mark)
-        return super().compose_node(parent, index)
-
-
 class _Reader:
     """Reads nodes of one file; every error it makes names the file and the line."""
 
     def __init__(self, file_name: str) -> None:
         self.file_name = file_name
-        self.constructor = yaml.constructor.SafeConstructor()
 
     def error(self, node: yaml.Node, who: str, problem: str) -> ConfigError:
         return ConfigError(f"{self.file_name}:{node.start_mark.line + 1}: {who}: {problem}")
 
     def compose(self, text: str) -> yaml.Node:
-        """The document's root. PyYAML's own messages quote the file, and may quote a secret: only the cause is kept."""
+        """The document's root."""
         try:
-            loader = _Loader(text)
-            root = loader.get_single_node()
-        except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise ConfigError(
-                f"{self.file_name}:{line}: not valid YAML: {_without_content(error.problem)}"
-            ) from None
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{self.file_name}: not valid YAML: {type(error).__name__}") from None
-        except RecursionError:
-            raise ConfigError(f"{self.file_name}: not valid YAML: nested too deeply") from None
+            root = compose(text)
+        except YAMLTextError as error:
+            line = f":{error.line}" if error.line else ""
+            raise ConfigError(f"{self.file_name}{line}: not valid YAML: {error.problem}") from None
         if root is None:
             raise ConfigError(f"{self.file_name}: the file is empty; expected `users:`")
         return root
@@ -287,21 +286,11 @@ class _Reader:
             return {key: self.plain(value, who) for key, value in self.fields(node, who, None).items()}
         if isinstance(node, yaml.SequenceNode):
             return [self.plain(value, who) for value in node.value]
+        assert isinstance(node, yaml.ScalarNode)  # there is no fourth kind
         try:
-            value = self.constructor.construct_object(node)
-            if isinstance(value, str):
-                value.encode()  # an escaped lone surrogate is no text, and BSON can't carry it
-        # PyYAML lets through whatever its conversions raise: ValueError for 2025-02-30, KeyError for `!!bool x`, ...
-        except (yaml.YAMLError, ValueError, OverflowError, LookupError, AttributeError):
-            problem = "the value does not fit its YAML type; quote it if it is a string"
-            raise self.error(node, who, problem) from None
-        return value
-
-
-def _without_content(problem: str | None) -> str:
-    """PyYAML's texts may quote what it stumbled on; keep the words before the first quote."""
-    words = (problem or "").partition("'")[0].strip()
-    return words.removesuffix(", but found") or "unreadable"
+            return scalar(node)
+        except ValueError:
+            raise self.error(node, who, NOT_ITS_TYPE) from None
 
 
 def _kind(node: yaml.Node) -> str:

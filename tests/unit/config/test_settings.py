@@ -278,18 +278,37 @@ def test_all_problems_are_told_at_once():
         ("net: {port: [", "line 1, column 14: not valid YAML: expected the node content"),
         (
             "net: &a {port: 1}\nsecurity: {<<: *a}",
-            "line 2, column 12: not valid YAML: a key must be a plain word",
+            "line 2, column 16: not valid YAML: YAML aliases (*name) are not allowed here",
         ),
+        ("a: {<<: {b: 1}}", "line 1, column 5: not valid YAML: a key must be a plain word"),
         ("? [a, b]\n: 1", "line 1, column 3: not valid YAML: a key must be a plain word"),
         (
             "a: !!python/object/apply:os.system [x]",
-            "line 1, column 4: not valid YAML: could not determine a constructor for the tag",
+            "line 1, column 4: not valid YAML: YAML tags (!name) are not allowed here",
         ),
+        ("a: !!set {b}", "line 1, column 4: not valid YAML: YAML tags (!name) are not allowed here"),
+        ("a: \x00", "not valid YAML: it has characters that are not printable"),
+        ("a: \ud800", "not valid YAML: it has characters that are not printable"),
+        ("a: " + "[" * 600, "not valid YAML: nested too deeply"),
         ("a: 1\n---\nb: 2", "line 2, column 1: not valid YAML: but found another document"),
     ],
 )
 def test_text_that_is_not_one_plain_yaml_mapping_is_refused(text, expected):
     assert problems(text) == [f"mongoguard.yaml: {expected}"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("!!bool x", "!!int x", "!!int ''", "!!float ''", "!!timestamp x", "2025-02-30", "!!binary ü"),
+        *("!name x", "!!seq x", "!!python/name:os.system x", "=", "!!int 1:9:1e", '"\\ud800"'),
+    ],
+)
+def test_a_value_that_does_not_fit_its_yaml_type_is_refused_and_not_repeated(value):
+    (problem,) = problems(f"net: {{port: {value}}}")
+    assert problem.startswith("mongoguard.yaml: line 1, column ")
+    assert "not valid YAML: " in problem
+    assert value not in problem
 
 
 @pytest.mark.parametrize(

@@ -120,11 +120,12 @@ def test_no_message_or_repr_shows_credentials() -> None:
         ("users:\n", "users.yaml:1: users: expected a list, found a single value"),
         ("users: [\n", "users.yaml:2: not valid YAML: expected the node content"),
         ("users: []\n--- \na: 1", "users.yaml:2: not valid YAML: but found another document"),
-        ("a: \x00", "users.yaml: not valid YAML: ReaderError"),
+        ("a: \x00", "users.yaml: not valid YAML: it has characters that are not printable"),
         (
             "users: &a []\nroles: *a",
             "users.yaml:2: not valid YAML: YAML aliases (*name) are not allowed here",
         ),
+        ("users: !!set {a}", "users.yaml:1: not valid YAML: YAML tags (!name) are not allowed here"),
         ("users: " + "[" * 600, "users.yaml: not valid YAML: nested too deeply"),
     ],
 )
