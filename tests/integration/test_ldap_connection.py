@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-import trio
-import pytest
+import contextlib
+import gc
+import socket
+import struct
+import threading
 
-from mongoguard.authn.ldap.query import LdapQuery, LdapRefusal, SearchScope
+import pytest
+import trio
+
+from mongoguard.authn.ldap.filter_text import escape_filter_value
+from mongoguard.authn.ldap.query import LdapQuery, SearchScope
 from mongoguard.errors import DirectoryUnavailable
-from mongoguard.server.ldap.connection import DirectoryConnectionLost, LdapConnection, LdapServer, Transport
+from mongoguard.server.ldap.connection import (
+    DirectoryConnectionLost,
+    LdapConnection,
+    LdapServer,
+    Transport,
+    _in_ascii,
+)
 from mongoguard.server.ldap.native_tls import directory_context
-from tests.directory_entries import PEOPLE
+from tests.directory_entries import GROUPS, PEOPLE
+from tests.ldap_directory import directory_of
+from tests.ldap_guard import ldap_settings
+from tests.ldap_servers import Slapd
 from tests.servers import password_of
 
 THREADS = trio.CapacityLimiter(8)
@@ -34,7 +50,8 @@ async def test_everybody_binds_with_their_own_password_and_no_other(slapd, trans
         connection = await opened(slapd, transport)
         assert (await connection.bind(slapd.dn_of(uid), password_of(uid))).accepted
         answer = await connection.bind(slapd.dn_of(uid), "wrong")
-        assert answer.refused and not answer.accepted
+        assert answer.refused
+        assert not answer.accepted
         connection.close()
 
 
@@ -48,3 +65,83 @@ async def test_a_search_finds_entries_and_their_attributes(slapd, transport):
     assert connection.is_usable()
     connection.close()
     assert not connection.is_usable()
+
+
+@pytest.mark.parametrize("password", [" ", "p\u00a0w ", "a:b\\c", "\U0001d11e", "\t", "ﬁ", "x" * 4096])
+async def test_a_password_is_sent_as_it_was_typed(slapd, transport, password):
+    """ldap3 would change some (SASLprep), and refuse others."""
+    slapd.set_password("kim", password)
+    try:
+        connection = await opened(slapd, transport)
+        assert (await connection.bind(slapd.dn_of("kim"), password)).accepted
+        assert not (await connection.bind(slapd.dn_of("kim"), password + "x")).accepted
+        connection.close()
+    finally:
+        slapd.set_password("kim", password_of("kim"))
+
+
+@pytest.mark.parametrize("uid", PEOPLE)
+async def test_a_filter_with_anybodys_dn_finds_that_ones_groups(slapd, transport, uid):
+    connection = await opened(slapd, transport)
+    await connection.bind(slapd.service_dn, slapd.service_password)
+    for base in (slapd.groups_base, slapd.groups_base.upper().replace(",", ", ")):
+        query = LdapQuery(base, SearchScope.SUB, f"(member={escape_filter_value(slapd.dn_of(uid))})")
+        names = {entry.dn for entry in await connection.search(query)}
+        assert len(names) == sum(uid in group.people for group in GROUPS.values())
+    connection.close()
+
+
+def test_a_filter_is_sent_in_visible_ascii_for_the_library_strips_every_kind_of_space():
+    assert _in_ascii("(cn=\u00a0a b\u3000)") == "(cn=\\c2\\a0a\\20b\\e3\\80\\80)"
+    assert _in_ascii("(&(a=\\2a)(b:1.2:=c*))") == "(&(a=\\2a)(b:1.2:=c*))"
+
+
+async def test_a_connection_that_was_closed_does_nothing_more(slapd, transport):
+    connection = await opened(slapd, transport)
+    connection.close()
+    connection.close()
+    with pytest.raises(DirectoryConnectionLost, match="is closed"):
+        await connection.bind(slapd.dn_of("alice"), password_of("alice"))
+
+
+@pytest.mark.parametrize("host", ["a" * 64, "no-such-host.invalid", "::1"])
+async def test_a_host_that_is_not_there_is_an_error_of_the_directory(host):
+    address = LdapServer(host, 1)
+    with pytest.raises(DirectoryUnavailable) as caught:
+        await LdapConnection.open(address, Transport("none"), THREADS)
+    assert str(address) in str(caught.value)
+
+
+async def test_a_client_that_leaves_while_the_server_resets_leaves_no_socket():
+    """Whether the reset comes before, while, or after the socket is taken over."""
+    for _ in range(100):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+
+            def reset(listener: socket.socket = listener) -> None:
+                peer = listener.accept()[0]
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                peer.close()
+
+            thread = threading.Thread(target=reset)
+            thread.start()
+            with contextlib.suppress(DirectoryUnavailable):
+                connection = await LdapConnection.open(
+                    LdapServer("127.0.0.1", listener.getsockname()[1]), Transport("none"), THREADS
+                )
+                connection.close()
+            thread.join()
+    gc.collect()  # an unclosed socket would warn
+
+
+async def test_a_directory_that_was_restarted_is_searched_without_an_error(pki, tmp_path):
+    slapd = Slapd(tmp_path, pki)
+    try:
+        slapd.start().wait()
+        directory = directory_of(ldap_settings(slapd))
+        query = LdapQuery(slapd.people_base, SearchScope.SUB, "(uid=alice)")
+        assert len(await directory.search(query)) == 1
+        slapd.restart()
+        assert len(await directory.search(query)) == 1
+        directory.close()
+    finally:
+        slapd.kill()

@@ -85,18 +85,27 @@ class LdapConnection:
     """An open connection that runs one operation at a time. After any error it is closed."""
 
     def __init__(
-        self, server: LdapServer, transport: Transport, sock: socket.socket, threads: trio.CapacityLimiter
+        self,
+        server: LdapServer,
+        transport: Transport,
+        sock: trio.socket.SocketType,
+        threads: trio.CapacityLimiter,
     ) -> None:
-        """Take over a connected socket; `open` secures it."""
+        """Take a connected socket, which stays the caller's to close. `open` secures the connection. Raises OSError."""
         self.server = server
         self.idle_since = 0.0
         self._transport = transport
         self._threads = threads
         # Shutting down a second descriptor ends what a thread waits for on the first, and no descriptor is closed
         # under a thread that uses it.
+        address = sock.getpeername()[0].partition("%")[0]
         self._handle = socket.socket(fileno=os.dup(sock.fileno()))
-        self._socket = MeteredSocket(sock, MAX_ANSWER_BYTES)
-        self._ldap = _ldap3_connection(server, transport, self._socket)
+        try:
+            self._socket = MeteredSocket(socket.socket(fileno=os.dup(sock.fileno())), MAX_ANSWER_BYTES)
+        except OSError:
+            self._handle.close()
+            raise
+        self._ldap = _ldap3_connection(address, server, transport, self._socket)
         self._lock = threading.Lock()
         self._busy = False
         self._closed = False
@@ -108,13 +117,10 @@ class LdapConnection:
         """Connect, and do what `transport` asks. Raises `DirectoryConnectionLost`."""
         try:
             stream = await trio.open_tcp_stream(server.host, server.port)
-        except OSError as error:
+            with stream.socket as sock:
+                connection = cls(server, transport, sock, threads)
+        except (OSError, ValueError) as error:  # ValueError: a name that DNS can't hold
             raise DirectoryConnectionLost(f"{server}: {_words(error)}") from None
-        try:
-            sock = socket.socket(fileno=os.dup(stream.socket.fileno()))
-        finally:
-            stream.socket.close()
-        connection = cls(server, transport, sock, threads)
         await connection._in_thread(connection._begin)
         return connection
 
@@ -280,9 +286,8 @@ class LdapConnection:
         raise DirectoryUnavailable(text)
 
 
-def _ldap3_connection(server: LdapServer, transport: Transport, sock: MeteredSocket) -> Any:
-    """An ldap3 connection that is not open yet."""
-    address = sock.inner.getpeername()[0]  # a number, so that ldap3 looks up no name
+def _ldap3_connection(address: str, server: LdapServer, transport: Transport, sock: MeteredSocket) -> Any:
+    """An ldap3 connection that is not open yet. `address` is a number, so that ldap3 looks up no name."""
     tls = None if transport.context is None else NativeTls(transport.context, server.host)
     is_tls = transport.security == "tls"
     ldap = ldap3.Connection(
