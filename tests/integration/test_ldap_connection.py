@@ -145,3 +145,46 @@ async def test_a_directory_that_was_restarted_is_searched_without_an_error(pki, 
         directory.close()
     finally:
         slapd.kill()
+
+
+async def test_a_service_password_that_is_refused_is_not_tried_by_every_login(slapd):
+    """Each wrong one would bring its account nearer to a lock-out."""
+    bind = {"queryUser": slapd.service_dn, "queryPassword": ["wrong", "wrong, too"]}
+    directory = directory_of(ldap_settings(slapd, bind=bind))
+    before = slapd.binds_of(slapd.service_dn)
+    for _ in range(20):
+        with pytest.raises(DirectoryUnavailable, match="does not accept security.ldap.bind.queryUser"):
+            await directory.bind_name("alice")
+    assert slapd.binds_of(slapd.service_dn) - before == 2
+
+
+async def test_the_password_that_held_is_the_first_to_be_tried_next_time(slapd):
+    bind = {"queryUser": slapd.service_dn, "queryPassword": ["wrong", slapd.service_password]}
+    directory = directory_of(ldap_settings(slapd, bind=bind))
+    before = slapd.binds_of(slapd.service_dn)
+    for _ in range(3):
+        assert await directory.bind_name("alice") == slapd.dn_of("alice")
+        directory.close()
+    assert slapd.binds_of(slapd.service_dn) - before == 2 + 1 + 1
+
+
+async def test_without_a_service_searches_are_anonymous_where_the_directory_lets_them_be(
+    slapd, pki, tmp_path
+):
+    settings = ldap_settings(slapd)
+    del settings["bind"]
+    closed = directory_of(settings)
+    with pytest.raises(DirectoryUnavailable):
+        await closed.bind_name("alice")
+    closed.close()
+    server = Slapd(tmp_path, pki, anonymous=True)
+    try:
+        server.start().wait()
+        settings["servers"] = f"127.0.0.1:{server.tls_port}"
+        directory = directory_of(settings)
+        await directory.validate()
+        assert await directory.bind_name("alice") == server.dn_of("alice")
+        assert server.group_dn("dba") in await directory.groups(server.dn_of("alice"), "alice")
+        directory.close()
+    finally:
+        server.kill()

@@ -47,6 +47,10 @@ done in a thread."""
 MAX_SERVERS_TRIED = 4
 """Servers that one question tries: those that failed are passed over by the next one, and drivers wait for 20 s."""
 
+REFUSED_SECS = 10.0
+"""After the service's passwords were refused they are not tried again for so long: each wrong one brings its account
+nearer to a lock-out, and every login would try them."""
+
 GRACE_SECS = 0.1
 """By which a whole question may be longer than its tries: the last try's error says more than that time was up."""
 
@@ -69,6 +73,7 @@ class LdapDirectory:
         )
         self._threads = trio.CapacityLimiter(MAX_THREADS)
         self._working_password = 0
+        self._refused: tuple[float, str] = (-REFUSED_SECS, "")
         self.pool = SearchPool(
             self._open_for_searches,
             self._servers.failed,
@@ -97,6 +102,9 @@ class LdapDirectory:
         user, passwords = self.ldap.bind.query_user, self.ldap.bind.query_passwords
         if user is None:
             return
+        refused_at, problem = self._refused
+        if trio.current_time() - refused_at < REFUSED_SECS:
+            raise DirectoryUnavailable(problem)
         answer = None
         # Each wrong one counts towards a lock-out of the service, so the one that worked last is the first.
         for i in sorted(range(len(passwords)), key=lambda i: i != self._working_password):
@@ -107,9 +115,10 @@ class LdapDirectory:
             if not answer.refused:
                 break
         assert answer is not None  # a user has at least one password
-        raise DirectoryUnavailable(
-            f"{connection.server} does not accept security.ldap.bind.queryUser: {answer.reason}"
-        )
+        problem = f"{connection.server} does not accept security.ldap.bind.queryUser: {answer.reason}"
+        if answer.refused:
+            self._refused = trio.current_time(), problem
+        raise DirectoryUnavailable(problem)
 
     async def bind_name(self, user_name: str) -> str:
         """What `userToDNMapping` makes of a client's name. Raises `LdapRefusal`, `DirectoryUnavailable`."""
