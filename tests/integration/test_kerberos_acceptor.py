@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,8 +24,9 @@ from mongoguard.effects import (
 )
 from mongoguard.errors import ConfigError
 from mongoguard.server.kerberos import KerberosAcceptor
-from tests.kerberos import Kdc
-from tests.missing import require_module
+from tests.kerberos import CLIENT_PACKAGES, Kdc
+from tests.missing import require_module, require_program
+from tests.servers import password_of
 
 NO_LAYER = b"\1\0\0\0"
 SPNEGO = "1.3.6.1.5.5.2"
@@ -247,6 +249,47 @@ async def test_an_expired_ticket_is_refused(kdc: Kdc, punctual: None, begin: Beg
     _, token = begin(cache=cache)
     await trio.sleep(accepted.expires_at - time.time() + 1)
     assert "expired" in await refusal(server, token)
+
+
+CLOCK_IS_KNOWN = bytes.fromhex("0504000c00010008")
+"""How a credential cache begins (MIT's file format, version 4) that says how far the KDC's clock is ahead."""
+
+
+def set_clock_ahead(cache: Path, seconds: int) -> None:
+    """Clients of this cache take the time to be later than it is."""
+    content = cache.read_bytes()
+    assert content.startswith(CLOCK_IS_KNOWN)
+    end = len(CLOCK_IS_KNOWN)
+    cache.write_bytes(content[:end] + seconds.to_bytes(4, "big") + content[end + 4 :])
+
+
+@pytest.fixture
+def postdated(kdc: Kdc, gssapi: Any, tmp_path: Path) -> Path:
+    """alice's ticket for the service, which begins in an hour."""
+    cache = tmp_path / "postdated.ccache"
+    kinit = require_program("kinit", CLIENT_PACKAGES)
+    options = ["-c", f"FILE:{cache}", "-s", "1h", "-S", "mongodb/localhost", "alice@EXAMPLE.TEST"]
+    password = password_of("alice") + "\n"
+    subprocess.run([kinit, *options], input=password, text=True, check=True, capture_output=True)
+    return cache
+
+
+async def test_a_ticket_that_begins_in_an_hour_is_refused_until_then(
+    server: KerberosAcceptor, begin: Begin, postdated: Path
+) -> None:
+    set_clock_ahead(postdated, 3700)
+    assert "not yet valid" in await refusal(server, begin(cache=postdated)[1])
+
+
+async def test_a_client_whose_clock_is_far_ahead_is_refused(
+    kdc: Kdc, server: KerberosAcceptor, begin: Begin
+) -> None:
+    cache = kdc.ticket("bob")
+    assert await context(server, begin(cache=cache)[1])  # now the cache has the service's ticket, too
+    set_clock_ahead(cache, 400)
+    assert "Clock skew too great" in await refusal(server, begin(cache=cache)[1])
+    set_clock_ahead(cache, 200)
+    assert await context(server, begin(cache=cache)[1])
 
 
 async def test_new_keys_in_the_file_count_at_once_and_the_old_ones_as_long_as_they_are_there(
