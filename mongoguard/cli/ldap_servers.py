@@ -84,6 +84,8 @@ class ServersProbe:
         tls |= {"subject": _subject(certificate), "notAfter": ends.isoformat()}
         detail = f"certificate of {tls['subject']}, which ends on {ends:%Y-%m-%d %H:%M:%S} UTC"
         is_late = ends - self.now() < timedelta(days=self.warn_days)
+        if is_late:
+            detail += f", in less than {self.warn_days} days"
         (self.report.warn if is_late else self.report.ok)(name, text, detail, server=str(server), tls=tls)
         return connection
 
