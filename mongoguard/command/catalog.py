@@ -266,6 +266,14 @@ _SERVER = (
     _row("setAuditConfig", on_cluster(A.AUDIT_CONFIGURE), admin_only=True),
 )
 
+_DRAINING = "commitShardRemoval shardDrainingStatus startShardDraining stopShardDraining"
+_LEAVING_CONFIG_SERVER = (
+    "commitTransitionToDedicatedConfigServer getTransitionToDedicatedConfigServerStatus "
+    "startTransitionToDedicatedConfigServer stopTransitionToDedicatedConfigServer"
+)
+# The manual names removeShard alone; the command that these replace needs the other. Until a server says which: both.
+_LEAVES_CONFIG_SERVER = on_cluster(A.REMOVE_SHARD, A.TRANSITION_TO_DEDICATED_CONFIG_SERVER)
+
 _ON_MONGOS = tuple(
     _row(name, requires, admin_only=True, since=since)
     for name, requires, since in (
@@ -307,6 +315,7 @@ _ON_MONGOS = tuple(
         ("moveRange", on_namespace_string(A.MOVE_CHUNK), "6.0"),
         ("movePrimary", admin.on_database_string(A.MOVE_CHUNK), "6.0"),
         ("split", on_namespace_string(A.SPLIT_CHUNK), "6.0"),
+        ("mergeChunks", on_namespace_string(A.SPLIT_CHUNK), "6.0"),
         ("mergeAllChunksOnShard", on_namespace_string(A.SPLIT_CHUNK), "7.0"),
         ("moveCollection", on_namespace_string(A.MOVE_COLLECTION), "8.0"),
         ("abortMoveCollection", on_namespace_string(A.MOVE_COLLECTION), "8.0"),
@@ -318,6 +327,8 @@ _ON_MONGOS = tuple(
             "8.0",
         ),
         ("transitionToDedicatedConfigServer", on_cluster(A.TRANSITION_TO_DEDICATED_CONFIG_SERVER), "8.0"),
+        *((name, on_cluster(A.REMOVE_SHARD), "8.3") for name in _DRAINING.split()),
+        *((name, _LEAVES_CONFIG_SERVER, "8.3") for name in _LEAVING_CONFIG_SERVER.split()),
     )
 )
 _SHARDING = (*_ON_MONGOS, _row("isdbgrid"))

@@ -92,9 +92,12 @@ BETWEEN_SERVERS = _words(
     abortShardSplit autoSplitVector clusterAbortTransaction clusterAggregate clusterCommitTransaction
     clusterDelete clusterFind clusterGetMore clusterInsert clusterUpdate commitShardSplit
     coordinateCommitTransaction donorAbortMigration donorForgetMigration donorStartMigration forgetShardSplit
-    internalRenameIfOptionsAndIndexesMatch mergeChunks prepareTransaction recipientForgetMigration
+    internalRenameIfOptionsAndIndexesMatch prepareTransaction recipientForgetMigration
     recipientSyncData recipientVoteImportedFiles replSetGetRBID replSetHeartbeat replSetRequestVotes
     replSetUpdatePosition setShardVersion splitChunk voteCommitIndexBuild waitForFailPoint
     """
 )
-"""Commands that servers and mongos send to each other; never relayed for a client."""
+"""Commands that servers and mongos send to each other; never relayed for a client.
+
+mongod's own mergeChunks is another, but mongos offers clients one of that name: the catalogue has that.
+"""

@@ -32,6 +32,7 @@ __all__ = [
     "change_stream",
     "current_op",
     "documents",
+    "list_cluster_catalog",
     "list_sessions",
     "query_stats",
     "stage_object",
@@ -62,6 +63,9 @@ _CURRENT_OP_FIELDS = frozenset(
 )
 _LIST_SESSIONS_FIELDS = frozenset({"allUsers", "users"})
 _USER_FIELDS = frozenset({"user", "db"})
+_CLUSTER_CATALOG_FIELDS = frozenset({"shards", "balancingConfiguration"})
+_LIST_CLUSTER_CATALOG = Privilege(CLUSTER, needs(A.LIST_CLUSTER_CATALOG))
+_LIST_COLLECTIONS = needs(A.LIST_COLLECTIONS)
 _CHANGE_STREAM_FIELDS = frozenset(
     {
         "fullDocument",
@@ -199,6 +203,19 @@ def documents(walk: Walk, _name: str, _stage: Document, collection: str, _depth:
     Over a collection it asks for find there, and then refuses.
     """
     walk.need(ResourcePattern(MatchType.EXACT_NAMESPACE, walk.db, collection), FIND)
+
+
+def list_cluster_catalog(walk: Walk, name: str, stage: Document, collection: str, _depth: int) -> None:
+    """`$listClusterCatalog`: listCollections on the database; in admin, which lists all, listClusterCatalog."""
+    refuse_unknown_fields(name, stage_object(name, stage), _CLUSTER_CATALOG_FIELDS)
+    if collection != COLLECTIONLESS:
+        raise CommandError(
+            ErrorCode.INVALID_NAMESPACE, f"{name} must be run against a database with {{aggregate: 1}}"
+        )
+    if walk.db == "admin":
+        walk.need(_LIST_CLUSTER_CATALOG.resource, _LIST_CLUSTER_CATALOG.actions)
+    else:
+        walk.need(ResourcePattern.for_database(walk.db), _LIST_COLLECTIONS)
 
 
 def query_stats(walk: Walk, name: str, stage: Document, _collection: str, _depth: int) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from mongoguard.command import stage_joins as joins
 from mongoguard.command import stage_sources as sources
 from mongoguard.command import stage_writes as writes
-from mongoguard.command.requires import ANY_NORMAL, needs
+from mongoguard.command.requires import ANY_NORMAL, INTERNAL, needs
 from mongoguard.model.action_type import ActionType as A
 from mongoguard.model.resource_pattern import CLUSTER, MatchType, ResourcePattern
 from mongoguard.wire.document import Document
@@ -71,8 +71,18 @@ def _on_any_normal(*actions: str) -> StageWalk:
     return walk
 
 
+_BETWEEN_GROUPS = frozenset({"$doingMerge", "$willBeMerged"})
+
+
+def _group(walk: Walk, name: str, stage: Document, _collection: str, _depth: int) -> None:
+    """`$group`: what mongos writes into it to merge groups needs internal, as later servers have it."""
+    spec = stage.document(name)
+    if spec is not None and not spec.fields.keys().isdisjoint(_BETWEEN_GROUPS):
+        walk.need(INTERNAL.resource, INTERNAL.actions)
+
+
 _PLAIN = (
-    "$addFields $bucket $bucketAuto $count $densify $fill $geoNear $group $limit $match $project $redact "
+    "$addFields $bucket $bucketAuto $count $densify $fill $geoNear $limit $match $project $redact "
     "$replaceRoot $replaceWith $sample $set $setWindowFields $skip $sort $sortByCount $unset $unwind"
 )
 _USABLE_INTERNALS = (
@@ -102,6 +112,7 @@ _ROWS: tuple[StageRow, ...] = (
         )
         for name in _USABLE_INTERNALS.split()
     ),
+    StageRow("$group", _group),
     StageRow("$lookup", joins.lookup),
     StageRow("$graphLookup", joins.graph_lookup),
     StageRow("$unionWith", joins.union_with),
@@ -141,11 +152,7 @@ _ROWS: tuple[StageRow, ...] = (
     StageRow(
         "$listCatalog", refusal="it lists the whole deployment's catalogue, which no privilege here describes"
     ),
-    StageRow(
-        "$listClusterCatalog",
-        since="8.0",
-        refusal="it lists the whole deployment's catalogue, which no privilege here describes",
-    ),
+    StageRow("$listClusterCatalog", sources.list_cluster_catalog, is_source=True, since="8.0"),
     *(StageRow(name, refusal=_SERVER_TO_SERVER) for name in _BETWEEN_SERVERS.split()),
 )
 

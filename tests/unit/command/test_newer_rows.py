@@ -22,6 +22,8 @@ LISTED = json.loads((FIXTURES / "list_commands.json").read_text())["replicaSetPr
 
 NS = "shop.orders"
 CONSISTENCY = "checkMetadataConsistency"
+OF_MONGOS_TOO = "mergeChunks"
+"""mongod lists a command of this name for servers; the row is that of mongos, which is for clients."""
 
 
 def orders(*actions: str) -> Privilege:
@@ -84,6 +86,7 @@ ROWS: list[tuple[dict[str, Any], str, Requirement]] = [
     ({"moveRange": NS}, "admin", orders("moveChunk")),
     ({"movePrimary": "shop"}, "admin", database("shop", "moveChunk")),
     ({"split": NS}, "admin", orders("splitChunk")),
+    ({"mergeChunks": NS, "bounds": [{"a": 1}, {"a": 9}]}, "admin", orders("splitChunk")),
     ({"isdbgrid": 1}, "admin", AllOf(())),
     # Enterprise, also of 6.0
     ({"logApplicationMessage": "x"}, "admin", cluster("applicationMessage")),
@@ -127,11 +130,30 @@ ROWS: list[tuple[dict[str, Any], str, Requirement]] = [
         cluster("transitionFromDedicatedConfigServer"),
     ),
     ({"transitionToDedicatedConfigServer": 1}, "admin", cluster("transitionToDedicatedConfigServer")),
+    # 8.3
+    ({"startShardDraining": "s"}, "admin", cluster("removeShard")),
+    ({"stopShardDraining": "s"}, "admin", cluster("removeShard")),
+    ({"shardDrainingStatus": "s"}, "admin", cluster("removeShard")),
+    ({"commitShardRemoval": "s"}, "admin", cluster("removeShard")),
+    *(
+        ({name: 1}, "admin", cluster("removeShard", "transitionToDedicatedConfigServer"))
+        for name in (
+            "startTransitionToDedicatedConfigServer",
+            "stopTransitionToDedicatedConfigServer",
+            "getTransitionToDedicatedConfigServerStatus",
+            "commitTransitionToDedicatedConfigServer",
+        )
+    ),
 ]
 SINCE_7_0 = (
     "analyze analyzeShardKey checkMetadataConsistency cleanupStructuredEncryptionData configureQueryAnalyzer "
     "createSearchIndexes dropSearchIndex getChangeStreamState listSearchIndexes mergeAllChunksOnShard oidcListKeys "
     "oidcRefreshKeys setChangeStreamState updateSearchIndex"
+)
+SINCE_8_3 = (
+    "commitShardRemoval commitTransitionToDedicatedConfigServer getTransitionToDedicatedConfigServerStatus "
+    "shardDrainingStatus startShardDraining startTransitionToDedicatedConfigServer stopShardDraining "
+    "stopTransitionToDedicatedConfigServer"
 )
 SINCE_8_0 = (
     "abortMoveCollection abortUnshardCollection autoCompact bulkWrite moveCollection removeQuerySettings "
@@ -144,14 +166,18 @@ def _names(rows: list[tuple[dict[str, Any], str, Requirement]]) -> set[str]:
 
 
 def test_every_row_that_no_mongod_6_0_5_lists_is_here() -> None:
-    assert _names(ROWS) == {
+    assert _names(ROWS) - {OF_MONGOS_TOO} == {
         name for name, row in COMMANDS.items() if name not in LISTED and row.handling is Handling.RELAY
     }
 
 
 def test_a_row_of_a_later_server_says_which() -> None:
     later = {name: row.since for name, row in COMMANDS.items() if row.since != "6.0"}
-    assert later == dict.fromkeys(SINCE_7_0.split(), "7.0") | dict.fromkeys(SINCE_8_0.split(), "8.0")
+    assert later == {
+        name: since
+        for since, names in (("7.0", SINCE_7_0), ("8.0", SINCE_8_0), ("8.3", SINCE_8_3))
+        for name in names.split()
+    }
 
 
 @pytest.mark.parametrize(("body", "db", "expected"), ROWS)

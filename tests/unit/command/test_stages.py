@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from mongoguard.command.pipeline import MAX_DEPTH, MAX_STAGES, stage_names
-from mongoguard.command.requires import all_of
+from mongoguard.command.requires import INTERNAL, all_of
 from mongoguard.command.stages import STAGES, UPDATE_STAGES
 from mongoguard.errors import CommandError
 from mongoguard.model.privilege import NOTHING, Requirement
-from tests.unit.command.commands import any_normal, cluster, command, namespace, required
+from tests.unit.command.commands import allowed, any_normal, cluster, command, database, namespace, required
 
 FIND_C = namespace("t", "c", "find")
 
@@ -21,14 +21,14 @@ def words(text: str) -> set[str]:
 
 
 PLAIN = words(
-    "$addFields $bucket $bucketAuto $count $densify $fill $geoNear $group $limit $match $project $redact "
+    "$addFields $bucket $bucketAuto $count $densify $fill $geoNear $limit $match $project $redact "
     "$replaceRoot $replaceWith $sample $set $setWindowFields $skip $sort $sortByCount $unset $unwind "
     "$_internalInhibitOptimization $_internalSplitPipeline $_internalUnpackBucket $_unpackBucket "
     "$changeStreamSplitLargeEvent $search $searchMeta $vectorSearch $score"
 )
 WALKED = words(
     "$lookup $graphLookup $unionWith $facet $out $merge $changeStream $currentOp $listSessions "
-    "$listLocalSessions $documents $rankFusion $scoreFusion $queryStats"
+    "$listLocalSessions $documents $rankFusion $scoreFusion $queryStats $listClusterCatalog $group"
 )
 SOURCES = {
     "$collStats": namespace("t", "c", "collStats"),
@@ -431,3 +431,35 @@ def test_a_change_stream_may_have_every_documented_option() -> None:
 )
 def test_a_refused_form_is_named_in_the_text(stage: dict[str, Any], errmsg: str) -> None:
     assert refusal(stage)[1] == errmsg
+
+
+def test_groups_are_merged_by_servers_only() -> None:
+    """mongod 6.0.5 takes `$doingMerge` from everybody; later servers, from each other."""
+    plain = {"_id": "$g", "n": {"$sum": 1}}
+    assert needs({"$group": plain}) == FIND_C
+    for argument in ("$doingMerge", "$willBeMerged"):
+        for value in (True, False, None):
+            assert needs({"$group": {**plain, argument: value}}) == all_of([FIND_C, INTERNAL])
+    hidden = {"$facet": {"a": [{"$group": {**plain, "$doingMerge": True}}]}}
+    assert needs(hidden) == all_of([FIND_C, INTERNAL])
+    assert needs({"$group": "no document"}) == FIND_C
+
+
+def test_the_catalogue_of_a_database_needs_list_collections_there() -> None:
+    need = needs({"$listClusterCatalog": {"shards": True, "balancingConfiguration": True}}, on=1)
+    assert need == database("t", "listCollections")
+    assert not allowed(need, [cluster("listClusterCatalog"), database("t", "find")])
+
+
+def test_the_catalogue_of_the_cluster_needs_list_cluster_catalog() -> None:
+    need = needs({"$listClusterCatalog": {}}, on=1, db="admin")
+    assert need == cluster("listClusterCatalog")
+    assert not allowed(need, [database("admin", "listCollections", "find"), any_normal("listCollections")])
+
+
+def test_the_catalogue_is_asked_for_over_a_database_and_in_known_words() -> None:
+    assert refusal({"$listClusterCatalog": {}})[0] == 73
+    assert refusal({"$listClusterCatalog": {}}, db="admin")[0] == 73
+    assert refusal({"$unionWith": {"coll": "c", "pipeline": [{"$listClusterCatalog": {}}]}})[0] == 73
+    assert refusal({"$listClusterCatalog": 1}, on=1)[0] == 9
+    assert refusal({"$listClusterCatalog": {"db": "other"}}, on=1)[0] == 40415

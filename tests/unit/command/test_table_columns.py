@@ -83,8 +83,8 @@ LOCAL = (
 )
 SOURCES = (
     "$_internalAllCollectionStats $backupCursor $backupCursorExtend $changeStream $collStats $currentOp $documents "
-    "$indexStats $listCachedAndActiveUsers $listLocalSessions $listSampledQueries $listSearchIndexes $listSessions "
-    "$operationMetrics $planCacheStats $querySettings $queryStats $shardedDataDistribution"
+    "$indexStats $listCachedAndActiveUsers $listClusterCatalog $listLocalSessions $listSampledQueries "
+    "$listSearchIndexes $listSessions $operationMetrics $planCacheStats $querySettings $queryStats $shardedDataDistribution"
 )
 
 
