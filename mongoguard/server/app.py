@@ -2,8 +2,8 @@
 
 In: settings. Out: a running server, until a signal ends it. Must not decide anything about commands.
 
-SIGTERM and SIGINT drain: no new connections, requests under way are finished within `DRAIN_SECS`. SIGHUP reloads the
-users file. SIGUSR1 reopens the audit log.
+SIGTERM and SIGINT drain: no new connections, requests under way are finished within `DRAIN_SECS`; a second one ends
+them at once. SIGHUP reloads the users file. SIGUSR1 reopens the audit log.
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from functools import partial
-from pathlib import Path
 
 import trio
 
@@ -33,7 +31,6 @@ from mongoguard.authn.throttle import LoginThrottle
 from mongoguard.authn.x509.login import X509_MECHANISM
 from mongoguard.config.settings import Settings
 from mongoguard.effects import CheckPassword
-from mongoguard.errors import ConfigError
 from mongoguard.model.user import UserRequest
 from mongoguard.proxy.client_session import ClientSession
 from mongoguard.proxy.cursors import CursorTable
@@ -47,6 +44,8 @@ from mongoguard.server.ldap.directory import LdapDirectory, open_ldap_directory
 from mongoguard.server.ldap.user_directory import LdapUserDirectory
 from mongoguard.server.listener import accept_for_ever, close_listeners, open_listeners
 from mongoguard.server.oidc_keys import SigningKeys, open_signing_keys
+from mongoguard.server.pid_file import pid_file
+from mongoguard.server.reloading import Reloading
 from mongoguard.server.shell import Shell
 from mongoguard.server.sinks import AuditSink, open_audit_sink
 from mongoguard.server.tls import ListenerTLS
@@ -65,6 +64,8 @@ LONG_MESSAGE_THREADS = 2
 
 FILE_REALM = " (users file)"
 """Added to the database of a file user's name upstream, so that it is nobody of the upstream's own."""
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 WATCH_SECS = 0.5
 """How soon it is noticed that the client of a long request has left."""
@@ -114,6 +115,7 @@ class Application:
             and settings.security.user_directory == "upstream",
             service=upstream.service,
         )
+        self._reloading = Reloading(dict(self._reloadable()))
         self._connection_count = 0
         self._arriving = 0
         self._shell = Shell(
@@ -133,28 +135,27 @@ class Application:
 
     async def run(self, listeners: list[socket.socket], announce: Callable[[str], None]) -> None:
         """Serve until a signal asks to end."""
+        # What the receiver puts back at its end: from there on everything is closed, and no signal is to kill that.
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         # Before the announcement: whoever waits for it may send a signal the moment it comes.
-        with trio.open_signal_receiver(
-            signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1
-        ) as signals:
+        with trio.open_signal_receiver(*_SIGNALS) as signals:
             async with trio.open_nursery() as clients, trio.open_nursery() as services:
                 for listener in listeners:
                     services.start_soon(accept_for_ever, listener, lambda s: self._take(s, clients))
                 services.start_soon(self._upstream.keep_up)
                 services.start_soon(self._watch_clients)
                 services.start_soon(self._watch_users)
+                services.start_soon(self._reloading.keep_up)
                 services.start_soon(self._signing_keys.keep_up)
                 if self._ldap_users is not None:
                     services.start_soon(self._ldap_users.keep_up)
                 services.start_soon(self._age_cursors)
                 announce(f"mongoguard is listening on {_names(listeners)} (pid {os.getpid()})")
-                async for number in signals:
-                    if number in (signal.SIGTERM, signal.SIGINT):
-                        break
-                    self._obey(number)
+                await self._obey_until_told_to_end(signals)
                 services.cancel_scope.cancel()
                 close_listeners(listeners)
-                await self._drain()
+                await self._drain_until_told_again(signals)
                 clients.cancel_scope.cancel()
 
     def users_changed(self) -> None:
@@ -210,25 +211,36 @@ class Application:
     def _obey(self, number: int) -> None:
         if number == signal.SIGUSR1:
             self._sink.reopen()
-            return
-        for name, reload in self._reloadable():
-            try:
-                reload()
-            except ConfigError as error:
-                log.error("SIGHUP: %s is not reloaded: %s", name, error)
-            else:
-                log.info("SIGHUP: %s is reloaded", name)
+        elif number == signal.SIGHUP:
+            self._reloading.ask()
 
-    def _reloadable(self) -> Iterator[tuple[str, Callable[[], None]]]:
-        """What SIGHUP reads again; each all or nothing, whatever becomes of the others."""
+    def _reloadable(self) -> Iterator[tuple[str, Callable[[], Awaitable[None]]]]:
+        """What SIGHUP reads again."""
         if isinstance(self._base_directory, FileDirectory):
             yield "the users file", partial(self._reload_users, self._base_directory)
         if self._tls is not None:
-            yield "net.tls", self._tls.reload
+            yield "net.tls", partial(_at_once, self._tls.reload)
 
-    def _reload_users(self, directory: FileDirectory) -> None:
-        directory.reload()
+    async def _reload_users(self, directory: FileDirectory) -> None:
+        await directory.reload()
         self.users_changed()
+
+    async def _drain_until_told_again(self, signals: AsyncIterator[int]) -> None:
+        """Let requests under way finish; a second SIGTERM ends that at once."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._obey_until_told_to_end, signals, nursery.cancel_scope)
+            await self._drain()
+            nursery.cancel_scope.cancel()
+
+    async def _obey_until_told_to_end(
+        self, signals: AsyncIterator[int], scope: trio.CancelScope | None = None
+    ) -> None:
+        async for number in signals:
+            if number in (signal.SIGTERM, signal.SIGINT):
+                break
+            self._obey(number)
+        if scope is not None:
+            scope.cancel()
 
     async def _drain(self) -> None:
         for connection in list(self._connections):
@@ -269,6 +281,10 @@ class Application:
 
 def _requests_of(connections: Iterable[ClientConnection]) -> set[UserRequest]:
     return {c.session.user.request for c in connections if c.session.user is not None}
+
+
+async def _at_once(reload: Callable[[], None]) -> None:
+    reload()
 
 
 def _names(listeners: Iterable[socket.socket]) -> str:
@@ -312,21 +328,6 @@ def _decoy_key(settings: Settings) -> bytes:
     return hmac.digest(settings.upstream.uri.reveal().encode(), b"mongoguard decoy salts", hashlib.sha256)
 
 
-@contextmanager
-def _pid_file(path: str | None) -> Iterator[None]:
-    if path is None:
-        yield
-        return
-    try:
-        Path(path).write_text(f"{os.getpid()}\n", encoding="ascii")
-    except OSError as error:
-        raise ConfigError(f"processManagement.pidFilePath: cannot write {path}: {error.strerror}") from None
-    try:
-        yield
-    finally:
-        Path(path).unlink(missing_ok=True)
-
-
 async def serve(settings: Settings, announce: Callable[[str], None] = print) -> None:
     """Run the server until SIGTERM or SIGINT. `announce` gets one line when it accepts connections.
 
@@ -337,7 +338,7 @@ async def serve(settings: Settings, announce: Callable[[str], None] = print) -> 
         log.warning("%s", warning)
     listeners = open_listeners(settings.net)
     try:
-        with _pid_file(settings.process_management.pid_file_path):
+        with pid_file(settings.process_management.pid_file_path):
             await _serve_on(listeners, settings, announce)
     finally:
         close_listeners(listeners)

@@ -234,10 +234,14 @@ class FileDirectory:
         """See `UserDirectory`. Never fails."""
         return self._admin_roles
 
-    def reload(self) -> None:
-        """Read the file again. Raises `ConfigError`, and then nothing has changed."""
-        self._users = _read_user_file(self._path)
-        self._admin_roles = _names_on_admin(self._users)
+    async def reload(self) -> None:
+        """Read the file again, in a thread: thousands of users take seconds. One reload at a time.
+
+        Raises `ConfigError`, and then nothing has changed.
+        """
+        users = await trio.to_thread.run_sync(_read_user_file, self._path, abandon_on_cancel=True)
+        self._users = users
+        self._admin_roles = _names_on_admin(users)
         self._made = OrderedDict()
 
     def _user(self, request: UserRequest) -> User | None:

@@ -1,5 +1,7 @@
 """User directories: freshness, staleness, bounds, and races between loads and changes."""
 
+import threading
+
 import pytest
 import trio
 import trio.testing
@@ -282,12 +284,12 @@ async def test_a_file_is_read_at_the_start_and_at_a_reload_only(tmp_path):
     files.invalidate()
     assert await files.fetch(ANN) is ann
     assert await files.refresh([ANN, BOB]) == {ANN: ann, BOB: None}
-    files.reload()
+    await files.reload()
     assert await files.fetch(ANN) is None
     assert (await files.fetch(BOB)).name == BOB.name
     path.write_text("users: [")
     with pytest.raises(ConfigError):
-        files.reload()
+        await files.reload()
     assert (await files.fetch(BOB)).name == BOB.name
 
 
@@ -298,7 +300,7 @@ async def test_roles_that_do_not_exist_are_warned_of_at_the_start_and_at_a_reloa
     assert not caplog.messages
     path.write_text("users: [{user: CN=x, db: $external, roles: [{role: gone, db: shop}]}]")
     expected = f"security.userFile {path}: the role gone@shop does not exist and grants nothing"
-    files.reload()
+    await files.reload()
     assert caplog.messages == [expected]
     FileDirectory(str(path))
     assert caplog.messages == [expected] * 2
@@ -425,5 +427,28 @@ async def test_a_files_roles_on_admin_are_named_and_no_others(tmp_path):
     directory = FileDirectory(str(path))
     assert await directory.admin_role_names() == {"cn=dba,ou=groups"}
     path.write_text("users: []\nroles:\n- {role: new, db: admin, privileges: [], roles: []}\n")
-    directory.reload()
+    await directory.reload()
     assert await directory.admin_role_names() == {"new"}
+
+
+async def test_users_are_answered_for_while_the_file_is_read_again(tmp_path, monkeypatch):
+    path = tmp_path / "users.yaml"
+    write(path, "ann")
+    files = FileDirectory(str(path))
+    ann = await files.fetch(ANN)
+    write(path, "bob")
+    may_read, reads = threading.Event(), module._read_user_file
+
+    def slow(name):
+        assert may_read.wait(10)
+        return reads(name)
+
+    monkeypatch.setattr(module, "_read_user_file", slow)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(files.reload)
+        await trio.testing.wait_all_tasks_blocked()
+        assert await files.fetch(ANN) is ann
+        assert await files.fetch(BOB) is None
+        may_read.set()
+    assert await files.fetch(ANN) is None
+    assert (await files.fetch(BOB)).name == BOB.name
