@@ -9,7 +9,13 @@ import pytest
 from bson import Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 
 from mongoguard.command.command import Command
-from mongoguard.command.printing import MAX_OPENED_BYTES, MAX_PRINTED, not_authorized, print_command
+from mongoguard.command.printing import (
+    MAX_OPENED_BYTES,
+    MAX_PRINTED,
+    not_authorized,
+    print_command,
+    print_element,
+)
 from mongoguard.wire.document import Document
 from tests.unit.command.commands import command
 
@@ -218,3 +224,9 @@ def test_a_text_that_just_fits_is_not_cut() -> None:
     assert text.endswith('], $db: "t" }')
     cut = print_command(command(_of_length(MAX_PRINTED + 1)))
     assert cut.endswith('$db: "t...')
+
+
+def test_one_field_is_printed_as_it_is_in_its_command() -> None:
+    body = command({"killOp": 1, "op": 1.5, "deep": {"a": [1, "x"]}}).body
+    assert print_element(body, "op") == "op: 1.5"
+    assert print_element(body, "deep") == 'deep: { a: [ 1, "x" ] }'
