@@ -69,7 +69,7 @@ class FetchUser(Effect["User | None"]):
 
 @dataclass(frozen=True, slots=True)
 class PasswordCheck:
-    """What a directory says of a password. `reason` is why not, for the audit event, without any part of the password."""
+    """What a directory says of a password. `reason` says why not, for the audit event, and repeats no part of it."""
 
     accepted: bool
     reason: str = ""
