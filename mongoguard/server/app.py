@@ -140,23 +140,28 @@ class Application:
             signal.signal(number, signal.SIG_IGN)
         # Before the announcement: whoever waits for it may send a signal the moment it comes.
         with trio.open_signal_receiver(*_SIGNALS) as signals:
-            async with trio.open_nursery() as clients, trio.open_nursery() as services:
-                for listener in listeners:
-                    services.start_soon(accept_for_ever, listener, lambda s: self._take(s, clients))
-                services.start_soon(self._upstream.keep_up)
-                services.start_soon(self._watch_clients)
-                services.start_soon(self._watch_users)
-                services.start_soon(self._reloading.keep_up)
-                services.start_soon(self._signing_keys.keep_up)
-                if self._ldap_users is not None:
-                    services.start_soon(self._ldap_users.keep_up)
-                services.start_soon(self._age_cursors)
-                announce(f"mongoguard is listening on {_names(listeners)} (pid {os.getpid()})")
-                await self._obey_until_told_to_end(signals)
-                services.cancel_scope.cancel()
+            async with trio.open_nursery() as clients:
+                # Left before the draining, which would be cancelled with the services.
+                async with trio.open_nursery() as services:
+                    self._start(services, clients, listeners)
+                    announce(f"mongoguard is listening on {_names(listeners)} (pid {os.getpid()})")
+                    await self._obey_until_told_to_end(signals)
+                    services.cancel_scope.cancel()
                 close_listeners(listeners)
                 await self._drain_until_told_again(signals)
                 clients.cancel_scope.cancel()
+
+    def _start(self, services: trio.Nursery, clients: trio.Nursery, listeners: list[socket.socket]) -> None:
+        for listener in listeners:
+            services.start_soon(accept_for_ever, listener, lambda s: self._take(s, clients))
+        services.start_soon(self._upstream.keep_up)
+        services.start_soon(self._watch_clients)
+        services.start_soon(self._watch_users)
+        services.start_soon(self._reloading.keep_up)
+        services.start_soon(self._signing_keys.keep_up)
+        if self._ldap_users is not None:
+            services.start_soon(self._ldap_users.keep_up)
+        services.start_soon(self._age_cursors)
 
     def users_changed(self) -> None:
         """No cached user may be used again; every session asks before its next command."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -222,10 +222,20 @@ class Upstream:
             impersonation=impersonation,
             instance_id=self.deployment.current.instance_id,
         )
-        if impersonation is Impersonation.NONE:
-            log.warning(
+        for warning in self.warnings():
+            log.warning("%s", warning)
+
+    def warnings(self) -> Iterator[str]:
+        """What works otherwise than one may expect with the primary that was met last, one sentence each."""
+        if self.deployment.current.impersonation is Impersonation.NONE:
+            yield (
                 "the upstream refuses impersonation (make the service user with `mongoguard init-upstream`): sessions "
                 "are kept apart by their ids, and currentOp, profiler and logs of the upstream name the service user"
+            )
+        if self.deployment.current.present_as is PresentAs.MONGOS and _is_standalone(self.hello):
+            yield (
+                "net.presentAs is mongos and the upstream is a standalone server: drivers will send retryable writes "
+                "and transactions, which it refuses"
             )
 
     async def keep_up(self) -> None:
@@ -251,8 +261,7 @@ class Upstream:
     def _presented(self, hello: Mapping[str, Any]) -> PresentAs:
         if self._present_as != "auto":
             return PresentAs(self._present_as)
-        is_alone = "setName" not in hello and hello.get("msg") != "isdbgrid"
-        return PresentAs.STANDALONE if is_alone else PresentAs.MONGOS
+        return PresentAs.STANDALONE if _is_standalone(hello) else PresentAs.MONGOS
 
     def _pool(self, address: str) -> ServerPool:
         pool = self._pools.get(address)
@@ -277,6 +286,10 @@ async def _probe_impersonation(connection: UpstreamConnection) -> Impersonation:
         if reply.get("ok"):
             return spelling
     return Impersonation.NONE
+
+
+def _is_standalone(hello: Mapping[str, Any]) -> bool:
+    return "setName" not in hello and hello.get("msg") != "isdbgrid"
 
 
 @asynccontextmanager

@@ -317,6 +317,29 @@ async def test_it_presents_itself_as_what_is_behind(connections, hello, present_
         assert upstream.deployment.current.present_as is present_as
 
 
+@pytest.mark.parametrize(
+    ("hello", "net", "warns"),
+    [
+        ({}, "{presentAs: mongos}", True),
+        ({}, "{presentAs: standalone}", False),
+        ({}, "{presentAs: auto}", False),
+        ({"setName": "rs0"}, "{presentAs: mongos}", False),
+        ({"msg": "isdbgrid"}, "{presentAs: mongos}", False),
+    ],
+)
+async def test_a_standalone_presented_as_a_mongos_is_warned_of(connections, caplog, hello, net, warns):
+    def prepare(connection):
+        connection.hello = hello
+        return connection
+
+    connections[1][0] = prepare
+    text = f"{{upstream: {{uri: 'mongodb://h'}}, net: {net}}}"
+    told = parse_settings(text, "test", environ={}, read_file=lambda path: path)
+    async with open_upstream(told) as upstream:
+        assert any("net.presentAs is mongos" in warning for warning in upstream.warnings()) is warns
+    assert any("net.presentAs is mongos" in message for message in caplog.messages) is warns
+
+
 async def test_a_question_to_a_faked_silent_upstream_ends_in_time(connections, autojump_clock):
     async with open_upstream(settings()) as upstream:
 
