@@ -3,9 +3,11 @@
 In: a value's text or its BER octets. Out: the escaped text, the decoded value, the comparable value. Must not know
 types, DNs or directories.
 
-What is compared follows RFC 4518 (caseIgnoreMatch of RFC 4517): NFKC, case folded, outer spaces gone, inner runs of
-spaces one. Where RFC 4518 would *drop* a character (controls, soft hyphen, zero-width ones) it is kept: two values
-that differ in what nobody sees are then two values, so a look-alike group never gets another group's roles.
+Directories compare as RFC 4518 has it (caseIgnoreMatch of RFC 4517), each as far as it goes: OpenLDAP folds no sharp s
+and few scripts, Samba normalizes nothing, so `acceß` and `access`, or `admins` in wide letters, are entries of their
+own there. What is equal here must be one entry in all of them, or whoever may make a group makes one with another
+group's roles. So case counts for nothing in the letters that all of them fold, outer spaces and runs of spaces count
+for nothing, and whatever else differs is different (measured on OpenLDAP 2.5 and Samba 4.17).
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import re
 from unicodedata import normalize
 
-__all__ = ["comparable_value", "decode_ber", "escape_rdn_value"]
+__all__ = ["comparable_value", "decode_ber", "escape_rdn_value", "resembling_value"]
 
 _ESCAPED_ANYWHERE = frozenset(',+"\\<>;=')
 _TEXT_TAGS = {
@@ -26,6 +28,22 @@ _TEXT_TAGS = {
     0x1E: "utf-16-be",  # BMPString
 }
 """ASN.1 string types that are text without a doubt. TeletexString is not: its octets mean what the writer thought."""
+
+_FOLDED_EVERYWHERE = (("A", "Z"), ("À", "Ž"), ("Ά", "Ϋ"), ("Ё", "Ќ"), ("Ў", "Я"))
+"""Latin, Greek and Cyrillic: of these letters every directory takes a capital for its small one."""
+
+
+def _is_capital_of_one(letter: str) -> bool:
+    """Not `İ`, whose small form is two characters."""
+    return letter.lower() != letter and letter.lower().upper() == letter and len(letter.lower()) == 1
+
+
+_LOWER = {
+    ord(letter): letter.lower()
+    for first, last in _FOLDED_EVERYWHERE
+    for letter in map(chr, range(ord(first), ord(last) + 1))
+    if _is_capital_of_one(letter)
+}
 
 
 def escape_rdn_value(text: str) -> str:
@@ -50,10 +68,19 @@ def _escape(character: str, *, at_start: bool, at_end: bool) -> str:
 
 
 def comparable_value(text: str) -> str:
-    """What two values must share to be equal; see the module's docstring."""
+    """What two values must share to be one in every directory; see the module's docstring."""
+    return _single_spaced(text.translate(_LOWER))
+
+
+def resembling_value(text: str) -> str:
+    """What two values share that look alike, or are one by RFC 4518: for refusals, never to grant anything."""
     # Folding can denormalise and normalising can unfold, hence both twice (Unicode 3.13, toNFKC_Casefold).
     folded = normalize("NFKC", normalize("NFKC", normalize("NFD", text).casefold()).casefold())
-    return re.sub(" +", " ", folded).strip(" ") or " "
+    return _single_spaced(folded)
+
+
+def _single_spaced(text: str) -> str:
+    return re.sub(" +", " ", text).strip(" ") or " "
 
 
 def decode_ber(octets: bytes) -> str | bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from mongoguard.authn.ldap.attribute_types import canonical_type
-from mongoguard.authn.ldap.attribute_values import comparable_value
+from mongoguard.authn.ldap.attribute_values import resembling_value
 from mongoguard.authn.ldap.distinguished_name import DistinguishedName
 from mongoguard.authn.x509.subject import Subject
 
@@ -29,7 +29,7 @@ def members_of_subject(subject: Subject) -> MemberAttributes:
         for rdn in subject.rdns
         for attribute in rdn
     )
-    return frozenset((kind, comparable_value(text)) for kind, text in pairs if kind in _DISTINGUISHING)
+    return frozenset((kind, resembling_value(text)) for kind, text in pairs if kind in _DISTINGUISHING)
 
 
 def members_of_dn(text: str) -> MemberAttributes:
@@ -40,7 +40,7 @@ def members_of_dn(text: str) -> MemberAttributes:
         for attribute in rdn
     )
     found = frozenset(
-        (kind, comparable_value(value))
+        (kind, resembling_value(value))
         for kind, value in pairs
         if kind in _DISTINGUISHING and isinstance(value, str)
     )

@@ -103,6 +103,7 @@ MEMBER = subject({"DC": "org"}, {"O": "Corp"}, {"OU": "db"}, {"CN": "mongod-1"})
         MEMBER,
         subject({"OU": "db"}, {"CN": "anybody"}, {"DC": "org"}, {"O": "Corp"}),
         subject({"DC": "ORG"}, {"O": "corp"}, {"OU": "DB"}, {"CN": "x"}),
+        subject({"DC": "org"}, {"O": "\uff23orp"}, {"OU": "db"}, {"CN": "in wide letters"}),
         subject({"O": "Corp", "OU": "db", "DC": "org"}),
     ],
 )
