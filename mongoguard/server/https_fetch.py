@@ -31,19 +31,29 @@ class FetchFailed(GuardError):
 
 async def fetch(url: str, context: ssl.SSLContext) -> bytes:
     """The body at an https:// address. Raises `FetchFailed`; the caller bounds the time."""
-    parts = urlsplit(url)
-    if parts.scheme != "https" or parts.hostname is None:
-        raise FetchFailed("it is no https:// address")
+    parts, host, port = _parts(url)
     try:
-        stream = await trio.open_ssl_over_tcp_stream(
-            parts.hostname, parts.port or 443, ssl_context=context, https_compatible=True
-        )
+        stream = await trio.open_ssl_over_tcp_stream(host, port, ssl_context=context, https_compatible=True)
         async with stream:
             return await _exchange(stream, parts)
     except (OSError, trio.BrokenResourceError) as error:
         raise FetchFailed(_reason(error)) from None
     except h11.RemoteProtocolError:
         raise FetchFailed("the answer is no HTTP") from None
+    except UnicodeError:  # a label of the host is empty or too long
+        raise FetchFailed("the address has a host that DNS can't hold") from None
+
+
+def _parts(url: str) -> tuple[SplitResult, str, int]:
+    """The address with its host and port. Issuers publish some of them, so nothing is sure of their form."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise FetchFailed("it is no address") from None
+    if parts.scheme != "https" or host is None:
+        raise FetchFailed("it is no https:// address")
+    return parts, host, port or 443
 
 
 async def _exchange(stream: trio.SSLStream[trio.SocketStream], parts: SplitResult) -> bytes:
