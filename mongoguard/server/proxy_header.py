@@ -24,7 +24,8 @@ from mongoguard.wire.proxy_protocol import (
 __all__ = ["true_peer"]
 
 LOOK_AGAIN_SECS = 0.02
-"""Until the next look at a first message of which less than four bytes have come: peeking can't wait for more."""
+"""Until the second look at a first message of which less than four bytes have come: peeking can't wait for more. Each
+later wait is twice as long: thousands of strangers who send one byte must not keep the event loop busy."""
 
 
 async def true_peer(sock: socket.socket, peer: Peer, proxy_protocol: ProxyProtocol) -> Peer:
@@ -60,6 +61,7 @@ async def _read_header(sock: socket.socket) -> bytes:
 
 
 async def _check_no_header(sock: socket.socket) -> None:
+    wait_secs = LOOK_AGAIN_SECS
     while True:
         await trio.lowlevel.wait_readable(sock)
         try:
@@ -72,4 +74,5 @@ async def _check_no_header(sock: socket.socket) -> None:
             )
         if not data or not may_begin_header(data):
             return
-        await trio.sleep(LOOK_AGAIN_SECS)
+        await trio.sleep(wait_secs)
+        wait_secs *= 2

@@ -33,7 +33,8 @@ TELLING_BYTES = 3
 message has; its first byte alone is the length of every 256th hello."""
 
 LOOK_AGAIN_SECS = 0.02
-"""Until the next look at a connection of which less than three bytes have come: peeking can't wait for more."""
+"""Until the second look at a connection of which less than three bytes have come: peeking can't wait for more. Each
+later wait is twice as long: thousands of strangers who send one byte must not keep the event loop busy."""
 
 MAX_WARNED = 1000
 """Client certificates of which it is remembered that they were warned of: one line for each, not one a connection."""
@@ -44,6 +45,7 @@ async def begins_tls(sock: socket.socket) -> bool:
 
     Raises OSError when the client leaves without a word (as simple health checks do).
     """
+    wait_secs = LOOK_AGAIN_SECS
     while True:
         await trio.lowlevel.wait_readable(sock)
         try:
@@ -56,7 +58,8 @@ async def begins_tls(sock: socket.socket) -> bool:
             return False
         if len(data) == TELLING_BYTES:
             return 1 <= data[2] <= 4
-        await trio.sleep(LOOK_AGAIN_SECS)
+        await trio.sleep(wait_secs)
+        wait_secs *= 2
 
 
 class ListenerTLS:

@@ -11,6 +11,7 @@ from mongoguard.errors import ProtocolError
 from mongoguard.model.restriction import Peer
 from mongoguard.server.incoming import IncomingRefused, receive_client
 from mongoguard.server.proxy_header import true_peer
+from mongoguard.server.tls import begins_tls
 
 BALANCER = Peer(ip_address("10.0.0.5"), ip_address("10.0.0.9"), 50000, 27017)
 STRANGER = Peer(ip_address("192.0.2.66"), ip_address("10.0.0.9"), 50000, 27017)
@@ -120,6 +121,37 @@ async def test_a_peek_at_too_few_bytes_does_not_spin(ends, autojump_clock):
     with trio.move_on_after(5) as scope:
         await true_peer(near, STRANGER, TRUST)
     assert scope.cancelled_caught
+
+
+class CountedLooks(socket.socket):
+    """A socket that counts how often it is read."""
+
+    looks = 0
+
+    def recv(self, *arguments):
+        type(self).looks += 1
+        return super().recv(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("waits", "first"),
+    [
+        (lambda sock: true_peer(sock, STRANGER, TRUST), b"PRO"),
+        (begins_tls, b"\x16"),
+        (begins_tls, b"\x16\x03"),
+    ],
+)
+async def test_a_stranger_who_stops_in_the_first_bytes_is_hardly_looked_at(
+    ends, autojump_clock, monkeypatch, waits, first
+):
+    """Thousands of them, who cost nothing, would keep the event loop from everybody else."""
+    near, far = ends
+    monkeypatch.setattr(CountedLooks, "looks", 0)
+    with CountedLooks(fileno=near.detach()) as counted:
+        far.sendall(first)
+        with trio.move_on_after(30):
+            await waits(counted)
+    assert CountedLooks.looks < 15
 
 
 async def test_two_headers_are_one_too_many(ends):
