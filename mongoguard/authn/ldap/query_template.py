@@ -27,7 +27,8 @@ MAX_GROUPS = 1024
 """Groups of one user. Windows itself refuses a logon with more than 1,024 SIDs in the token, and each group costs a
 comparison with the roles; a directory that returns more is misread or hostile, and the login fails."""
 
-_RANGE = re.compile(r";range=([0-9]+)-([0-9]+|\*)", re.IGNORECASE)
+_RANGE = re.compile(r";range=([0-9]{1,9})-([0-9]{1,9}|\*)", re.IGNORECASE)
+"""More digits are no number of values: the attribute is then another one, and gives nothing."""
 
 
 @dataclass(frozen=True, slots=True)

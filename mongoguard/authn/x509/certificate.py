@@ -58,7 +58,10 @@ def read_client_certificate(
 
     Raises `ValueError` when the octets are no certificate at all.
     """
-    parsed = x509.load_der_x509_certificate(certificate)
+    try:
+        parsed = x509.load_der_x509_certificate(certificate)
+    except x509.InvalidVersion:
+        raise ValueError("a certificate of an unknown version") from None
     not_after = parsed.not_valid_after_utc.timestamp()
     subject = ""
     try:
@@ -130,7 +133,7 @@ def _extension(certificate: x509.Certificate, oid: str) -> bytes | None:
         found = certificate.extensions.get_extension_for_oid(x509.ObjectIdentifier(oid)).value
     except x509.ExtensionNotFound:
         return None
-    except (ValueError, x509.DuplicateExtension) as error:
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise _Refused(f"the certificate's extensions can't be read ({type(error).__name__})") from None
     if not isinstance(found, x509.UnrecognizedExtension):
         raise _Refused("the certificate's extensions can't be read")

@@ -114,6 +114,11 @@ def test_values_that_come_in_ranges_are_fetched_to_the_end():
     assert {q.base for q in queries[1:]} == {"cn=U,dc=x"}
 
 
+@pytest.mark.parametrize("name", [f"memberOf;range={'9' * 5000}-*", f"memberOf;range=0-{'9' * 5000}"])
+def test_a_range_of_more_digits_than_numbers_have_is_no_range(name):
+    assert groups(MEMBER_OF, _part(name, "cn=a"))[0] == ()
+
+
 def test_one_range_may_be_all():
     assert groups(MEMBER_OF, _part("memberOf;range=0-*", "cn=a"))[0] == ("cn=a",)
 

@@ -150,6 +150,21 @@ def test_a_certificate_without_a_spelling_names_nobody(maker):
     assert "names nobody" in read.refusal
 
 
+@pytest.mark.parametrize("names", ["3002a300", "3004a502a000"])  # x400Address, ediPartyName
+def test_alternative_names_of_kinds_that_nobody_reads_are_a_refusal_and_no_error_of_ours(maker, names):
+    odd = maker.der(ALICE, extension("2.5.29.17", bytes.fromhex(names)))
+    read = read_client_certificate(odd, [maker.ca], trusting(maker.ca))
+    assert "can't be read" in read.refusal
+    assert not read_client_certificate(odd, [maker.ca], NOTHING).refusal
+
+
+def test_a_certificate_of_an_unknown_version_is_no_certificate(maker):
+    der = maker.der(ALICE)
+    version = b"\xa0\x03\x02\x01"
+    with pytest.raises(ValueError, match="version"):
+        read_client_certificate(der.replace(version + b"\x02", version + b"\x05", 1), [maker.ca], NOTHING)
+
+
 def test_octets_that_are_no_certificate_are_an_error():
     with pytest.raises(ValueError, match=r"."):
         read_client_certificate(b"rubbish", [], NOTHING)
