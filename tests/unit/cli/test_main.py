@@ -48,6 +48,9 @@ def test_python_dash_m_is_the_same_command():
         ["user", "--name", "a", "--role", "read"],
         ["user", "--name", "a", "--password", "x"],
         ["init-upstream"],
+        ["ldap", "-f", "x"],
+        ["ldap", "--user", "alice"],
+        ["ldap", "-f", "x", "--user", "\udc80"],
     ],
 )
 def test_bad_usage_has_status_2(capsys, arguments):
