@@ -48,6 +48,7 @@ from mongoguard.server.pid_file import pid_file
 from mongoguard.server.reloading import Reloading
 from mongoguard.server.shell import Shell
 from mongoguard.server.sinks import AuditSink, open_audit_sink
+from mongoguard.server.standing_task import keep_running
 from mongoguard.server.tls import ListenerTLS
 from mongoguard.server.upstream import Upstream, open_upstream
 from mongoguard.wire.compression import available_compressors
@@ -156,11 +157,12 @@ class Application:
             services.start_soon(accept_for_ever, listener, lambda s: self._take(s, clients))
         services.start_soon(self._upstream.keep_up)
         services.start_soon(self._watch_clients)
-        services.start_soon(self._watch_users)
         services.start_soon(self._reloading.keep_up)
-        services.start_soon(self._signing_keys.keep_up)
+        outside = {"watching users": self._watch_users, "signing keys": self._signing_keys.keep_up}
         if self._ldap_users is not None:
-            services.start_soon(self._ldap_users.keep_up)
+            outside["LDAP groups"] = self._ldap_users.keep_up
+        for name, task in outside.items():
+            services.start_soon(keep_running, name, task, self.users_changed)
         services.start_soon(self._age_cursors)
 
     def users_changed(self) -> None:
@@ -198,6 +200,10 @@ class Application:
             log.info("a connection is refused: %s", error)
             if isinstance(error, IncomingRefused):
                 await self._sink.write(error.event)
+            return
+        except Exception:
+            sock.close()
+            log.exception("a connection is closed by an internal error")
             return
         except BaseException:
             sock.close()

@@ -1,0 +1,52 @@
+"""Standing tasks begin anew after an error, and an error before a client's first message costs that client alone."""
+
+import logging
+import socket
+from types import SimpleNamespace
+
+import pytest
+import trio
+
+from mongoguard.server import app
+from mongoguard.server.standing_task import RESTART_SECS, keep_running
+
+
+async def test_a_task_that_fails_begins_anew_and_its_neighbours_go_on(autojump_clock, caplog):
+    begun: list[float] = []
+    undone: list[float] = []
+
+    async def task():
+        begun.append(trio.current_time())
+        async with trio.open_nursery() as nursery:  # errors of nested tasks come as a group
+            nursery.start_soon(fail)
+
+    async def fail():
+        raise ValueError("an answer that nobody thought of")
+
+    with caplog.at_level(logging.ERROR), trio.move_on_after(RESTART_SECS * 2.5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keep_running, "the task", task, lambda: undone.append(trio.current_time()))
+            await trio.sleep_forever()
+    assert len(begun) == len(undone) == 3
+    assert begun[1] - begun[0] == pytest.approx(RESTART_SECS)
+    assert caplog.messages == ["the task: an internal error; begun anew in 5 s"] * 3
+
+
+async def test_a_cancelled_task_ends(autojump_clock):
+    with trio.move_on_after(1) as scope:
+        await keep_running("the task", trio.sleep_forever, lambda: pytest.fail("there was no error"))
+    assert scope.cancelled_caught
+
+
+async def test_an_error_of_ours_before_the_first_message_costs_one_connection(monkeypatch, caplog):
+    async def receive_client(*_):
+        raise KeyError("a certificate that nobody thought of")
+
+    monkeypatch.setattr(app, "receive_client", receive_client)
+    near, far = socket.socketpair()
+    application = SimpleNamespace(_settings=SimpleNamespace(net=None), _tls=None, _arriving=1)
+    with far:
+        await app.Application._serve(application, near)
+        assert far.recv(1) == b""
+    assert application._arriving == 0
+    assert caplog.messages == ["a connection is closed by an internal error"]
