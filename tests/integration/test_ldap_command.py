@@ -332,6 +332,26 @@ def test_passwords_on_lines_that_plain_refuses_are_warned_of(on_slapd):
     assert "PLAIN is refused on every connection" in printed
 
 
+def test_a_server_that_never_answers_fails_in_time(on_slapd, slapd):
+    command = on_slapd(timeoutMS=500)
+    with slapd.frozen():
+        status, document = command.document("alice", password_of("alice"))
+    assert status == FAILED
+    connection = step(document, "connection")
+    assert connection["text"] == f"127.0.0.1:{slapd.tls_port} did not answer within 0.5 s"
+    assert 400 < connection["ms"] < 5000
+
+
+@pytest.mark.parametrize(("days", "result"), [(30, "WARN"), (0, "OK")])
+def test_a_certificate_that_ends_soon_is_warned_of(on_slapd, days, result):
+    parameters = {
+        "authenticationMechanisms": "PLAIN",
+        "tlsX509ExpirationWarningThresholdDays": days,
+    }
+    status, document = on_slapd(sections={"setParameter": parameters}).document("alice")
+    assert (status, step(document, "connection")["result"]) == (OK, result)
+
+
 # ---- usage ------------------------------------------------------------------------------------------------------------
 
 
