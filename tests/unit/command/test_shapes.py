@@ -182,6 +182,19 @@ def test_an_explain_needs_what_generic_arguments_inside_need() -> None:
     assert asked(requires, audit) == AllOf((namespace("t", "c", "find"), IMPERSONATE))
 
 
+def test_an_explain_is_asked_for_by_the_one_who_asks() -> None:
+    requires = explain_requires(find_row)
+    for user, stage_needs, session_needs in (
+        (UserName("alice", "shop"), NOTHING, NOTHING),
+        (UserName("bob", "shop"), cluster("listSessions"), IMPERSONATE),
+    ):
+        stage = {"$listLocalSessions": {"users": [{"user": user.user, "db": user.db}]}}
+        assert asked(requires, {"explain": {"aggregate": 1, "pipeline": [stage]}}) == stage_needs
+        lsid = {"id": Binary(bytes(16), 4), "uid": session_uid(user)}
+        finds = asked(requires, {"explain": {"find": "c", "lsid": lsid}})
+        assert finds == all_of([namespace("t", "c", "find"), session_needs])
+
+
 @pytest.mark.parametrize(
     ("body", "code", "errmsg"),
     [
