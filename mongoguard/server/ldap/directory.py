@@ -13,6 +13,7 @@ Time: each try of a server, and each search, has `timeoutMS`; a whole question (
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
@@ -73,6 +74,7 @@ class LdapDirectory:
         )
         self._threads = trio.CapacityLimiter(MAX_THREADS)
         self._working_password = 0
+        self._nobody = f"cn=nobody-{os.urandom(16).hex()}"
         self._refused: tuple[float, str] = (-REFUSED_SECS, "")
         self.pool = SearchPool(
             self._open_for_searches,
@@ -130,18 +132,14 @@ class LdapDirectory:
 
         The answer is accepted or refused; anything else raises `DirectoryUnavailable`.
         """
-
-        async def bind(connection: LdapConnection) -> BindAnswer:
-            try:
-                return await connection.bind(bind_name, password)
-            finally:
-                connection.close()
-
-        with self._question():
-            answer = await self._on_any_server(bind)
+        answer = await self._bind_alone(bind_name, password)
         if not (answer.accepted or answer.refused):
             raise DirectoryUnavailable(answer.reason)
         return answer
+
+    async def bind_nobody(self, password: str) -> None:
+        """What `bind_user` does, for a name that nobody has: the time that a refusal takes tells nobody who exists."""
+        await self._bind_alone(self._nobody, password)
 
     async def groups(self, bind_name: str, provided_user: str) -> tuple[str, ...]:
         """The DNs of the user's groups. Raises `LdapRefusal`, `DirectoryUnavailable`; needs `authz.queryTemplate`."""
@@ -188,6 +186,16 @@ class LdapDirectory:
     def close(self) -> None:
         """Close the connections that wait to be used."""
         self.pool.close_idle(0)
+
+    async def _bind_alone(self, bind_name: str, password: str) -> BindAnswer:
+        async def bind(connection: LdapConnection) -> BindAnswer:
+            try:
+                return await connection.bind(bind_name, password)
+            finally:
+                connection.close()
+
+        with self._question():
+            return await self._on_any_server(bind)
 
     # ---- how --------------------------------------------------------------------------------------------------------
 

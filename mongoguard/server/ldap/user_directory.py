@@ -70,6 +70,10 @@ class LdapUserDirectory:
         name = effect.name
         try:
             bind_name = await self._directory.bind_name(name)
+        except LdapRefusal as refusal:
+            await self._directory.bind_nobody(effect.password)
+            return PasswordCheck(accepted=False, reason=str(refusal))
+        try:
             answer = await self._directory.bind_user(bind_name, effect.password)
             if not answer.accepted:
                 return PasswordCheck(accepted=False, reason=answer.reason)

@@ -41,6 +41,9 @@ class StandInDirectory(LdapDirectory):
         right = self.passwords.get(bind_name) == password
         return BindAnswer.read(0 if right else 49, "", "data 52e")
 
+    async def bind_nobody(self, password):
+        await self._wait()
+
     async def groups(self, bind_name, provided_user):
         self.asked.append(provided_user)
         await self._wait()
@@ -305,6 +308,20 @@ async def test_a_wrong_password_is_refused_with_the_reason_and_no_group_is_asked
 async def test_a_name_that_is_not_mapped_is_refused(users, autojump_clock):
     check = await users.check_password(CheckPassword("eve", "right"))
     assert (check.accepted, check.reason) == (False, "no element of userToDNMapping matches the user name")
+
+
+@pytest.mark.parametrize("name", ["ann", "eve"])
+async def test_the_time_of_a_refusal_tells_nobody_who_exists(users, ldap, autojump_clock, name):
+    begun = trio.current_time()
+    assert not (await users.check_password(CheckPassword(name, "wrong"))).accepted
+    assert trio.current_time() - begun == pytest.approx(ldap.secs)
+
+
+@pytest.mark.parametrize("name", ["ann", "eve"])
+async def test_nor_does_an_outage(users, ldap, autojump_clock, name):
+    ldap.error = DirectoryUnavailable("away")
+    with pytest.raises(DirectoryUnavailable):
+        await users.check_password(CheckPassword(name, "wrong"))
 
 
 async def test_nobody_logs_in_while_the_directory_is_away_even_with_groups_that_are_known(
