@@ -52,8 +52,8 @@ def _pattern(value: Any) -> Any:
         raise ValueError("expected a regular expression")
     try:
         EcmaScriptRegex.parse(value)  # alone: `a)(b` must not become whole by what is put around it
-        # matchPattern is found anywhere in a name.
-        return EcmaScriptRegex.parse(rf"(?:.|\s)*(?:{value})(?:.|\s)*")
+        # matchPattern is found anywhere in a name, which holds no NUL. One class: strangers may have it looked for.
+        return EcmaScriptRegex.parse(rf"[^\x00]*(?:{value})[^\x00]*")
     except ValueError as error:
         raise ValueError(f"expected a regular expression: {error}") from None
 

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from mongoguard.authn.ldap import ecmascript_regex
+from mongoguard.config.oidc_section import _pattern
 from mongoguard.config.settings import parse_settings
 from mongoguard.errors import ConfigError
 
@@ -166,3 +168,20 @@ def test_ldap_is_never_asked_for_the_roles_of_a_token(by_claim):
     else:
         assert "useAuthorizationClaim: must be true with" in refused(provider, security={"ldap": ldap})
         settings(provider, security={"ldap": {"servers": "ldap.example.test"}})
+
+
+@pytest.mark.parametrize("name", ["a" * 512, "@" * 512, "@corp.example" * 39])
+def test_looking_for_a_pattern_in_a_strangers_name_is_little_work(monkeypatch, name):
+    """It is done before any login, on the event loop."""
+    steps = 0
+    step = ecmascript_regex._step
+
+    def counted(*arguments):
+        nonlocal steps
+        steps += 1
+        return step(*arguments)
+
+    pattern = _pattern(r"@corp\.example$")
+    monkeypatch.setattr(ecmascript_regex, "_step", counted)
+    pattern.match_whole(name)
+    assert steps < 6 * len(name)
