@@ -218,11 +218,16 @@ def _user_key(user: UserName) -> bytes:
     name = user.user[:MAX_NAME]
     if not name.isascii():
         decomposed = unicodedata.normalize("NFKD", name)[:MAX_NAME]
-        name = "".join(character for character in decomposed if not unicodedata.combining(character))
+        name = "".join(character for character in decomposed if not _is_passed_over(character))
     folded = "".join(name.split()).casefold()
     db = user.db[:MAX_NAME]
     identity = f"{len(db)} {db}{folded}".encode(errors="surrogatepass")
     return hashlib.blake2b(identity, digest_size=16).digest()
+
+
+def _is_passed_over(character: str) -> bool:
+    """Accents, and what nobody sees: soft hyphens, joiners, marks of direction, which RFC 4518 maps to nothing."""
+    return unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf", "Cc")
 
 
 def _address_key(address: Address | None) -> bytes:

@@ -214,7 +214,10 @@ def test_an_address_counts_with_its_64_and_unix_sockets_are_one(one, other, same
     assert (clock.scope(address=other) == PAIR) is same
 
 
-@pytest.mark.parametrize("spelling", ["ALICE", "Alice", " alice ", "al ice", "alic\u00e9", "\uff41lice"])
+@pytest.mark.parametrize(
+    "spelling",
+    ["ALICE", "Alice", " alice ", "al ice", "alic\u00e9", "\uff41lice", "al\u00adice", "\u200dalice"],
+)
 def test_spellings_that_a_directory_takes_for_one_user_share_a_count(clock, spelling):
     for name in ("alice", spelling, "alice"):
         clock.fail(UserName(name, "$external"))
