@@ -16,11 +16,11 @@ its owner out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from mongoguard.authn.conversation import Expiry, ServerConversation, Step
-from mongoguard.authn.logins import BeginConversation, LoginAttempt, wrong_database
+from mongoguard.authn.logins import BeginConversation, LoginAttempt, of_a_provider, wrong_database
 from mongoguard.effects import (
     AcceptGssToken,
     Effect,
@@ -57,24 +57,25 @@ _WELL_KNOWN = "WELLKNOWN/"
 """Principals that are nobody (RFC 6111), such as the anonymous one of RFC 8062."""
 
 
-def gssapi_logins() -> Mapping[str, BeginConversation]:
-    """The mechanism by its name, as `Logins.sasl` wants it."""
-    return {GSSAPI: _begin}
+def gssapi_logins(reserved: Sequence[str] = ()) -> Mapping[str, BeginConversation]:
+    """The mechanism by its name, as `Logins.sasl` wants it. `reserved`: see `of_a_provider`."""
 
+    def begin(attempt: LoginAttempt) -> ServerConversation:
+        if attempt.db != EXTERNAL_DB:
+            raise wrong_database(GSSAPI, attempt.db)
+        return GssapiServerConversation(reserved)
 
-def _begin(attempt: LoginAttempt) -> ServerConversation:
-    if attempt.db != EXTERNAL_DB:
-        raise wrong_database(GSSAPI, attempt.db)
-    return GssapiServerConversation()
+    return {GSSAPI: begin}
 
 
 class GssapiServerConversation:
     """The server side of one GSSAPI login. The context is dropped with it."""
 
-    __slots__ = ("_context", "_name", "_offered")
+    __slots__ = ("_context", "_name", "_offered", "_reserved")
 
-    def __init__(self) -> None:
+    def __init__(self, reserved: Sequence[str] = ()) -> None:
         """Nobody has shown a ticket yet."""
+        self._reserved = reserved
         self._context: GssContext | None = None
         self._name: UserName | None = None
         self._offered = False
@@ -96,7 +97,10 @@ class GssapiServerConversation:
         if not token:
             raise _refused("the first message is empty: it must hold a Kerberos ticket")
         context = yield from _performed(AcceptGssToken(token))
-        self._name = UserName(_principal(context.initiator), EXTERNAL_DB)
+        principal = _principal(context.initiator)
+        if (refusal := of_a_provider(principal, self._reserved)) is not None:
+            raise refusal
+        self._name = UserName(principal, EXTERNAL_DB)
         if not context.is_mutual or not context.answer:
             raise _refused("the client asks for no proof of the server (mutual authentication)")
         self._context = context

@@ -18,7 +18,7 @@ from mongoguard.errors import CommandError, ErrorCode
 from mongoguard.model.names import EXTERNAL_DB
 from mongoguard.model.restriction import Peer
 
-__all__ = ["BeginConversation", "LoginAttempt", "Logins", "scram_logins", "wrong_database"]
+__all__ = ["BeginConversation", "LoginAttempt", "Logins", "of_a_provider", "scram_logins", "wrong_database"]
 
 MIN_DECOY_KEY_BYTES = 16
 """A key that can be guessed would tell decoys from users."""
@@ -71,6 +71,19 @@ def _begins_scram(mechanism: ScramMechanism, decoy_key: bytes) -> BeginConversat
         return ScramServerConversation(mechanism, attempt.db, decoy_key, skip_empty_exchange=skip)
 
     return begin
+
+
+def of_a_provider(name: str, prefixes: Sequence[str]) -> CommandError | None:
+    """The refusal of a name that belongs to an identity provider's users; None for any other.
+
+    `prefixes` are what such names begin with, slash included. Who may choose a name in another directory (a display
+    name, a service principal) must not meet such a user in sessions, cursors, or a document on `$external`. It is no
+    failed proof: counted, it would keep the token's owner out.
+    """
+    if not name.startswith(tuple(prefixes)):
+        return None
+    reason = "names that begin so are those of an identity provider's users, who log in by MONGODB-OIDC"
+    return CommandError(ErrorCode.AUTHENTICATION_FAILED, "Authentication failed.", reason=reason)
 
 
 def wrong_database(mechanism: str, db: str) -> CommandError:

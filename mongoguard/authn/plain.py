@@ -8,10 +8,10 @@ The password crosses in the clear, so the connection itself must be private: TLS
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mongoguard.authn.conversation import AuthenticationFailure, ServerConversation, Step
-from mongoguard.authn.logins import BeginConversation, LoginAttempt, wrong_database
+from mongoguard.authn.logins import BeginConversation, LoginAttempt, of_a_provider, wrong_database
 from mongoguard.effects import CheckPassword, FetchUser, Flow, perform
 from mongoguard.errors import CommandError, ErrorCode
 from mongoguard.model.names import EXTERNAL_DB, UserName
@@ -28,31 +28,32 @@ MAX_PASSWORD_BYTES = 4096
 """UTF-8 bytes of a password: directories take less, and hashing a long one is work for them."""
 
 
-def plain_logins() -> Mapping[str, BeginConversation]:
-    """The mechanism by its name, as `Logins.sasl` wants it."""
-    return {PLAIN: _begin}
+def plain_logins(reserved: Sequence[str] = ()) -> Mapping[str, BeginConversation]:
+    """The mechanism by its name, as `Logins.sasl` wants it. `reserved`: see `of_a_provider`."""
 
+    def begin(attempt: LoginAttempt) -> ServerConversation:
+        if attempt.db != EXTERNAL_DB:
+            raise wrong_database(PLAIN, attempt.db)
+        if not attempt.channel.is_private:
+            raise CommandError(
+                ErrorCode.AUTHENTICATION_FAILED,
+                "Authentication failed.",
+                reason="PLAIN sends the password in clear, and this connection is neither TLS nor a Unix socket",
+            )
+        return PlainServerConversation(reserved)
 
-def _begin(attempt: LoginAttempt) -> ServerConversation:
-    if attempt.db != EXTERNAL_DB:
-        raise wrong_database(PLAIN, attempt.db)
-    if not attempt.channel.is_private:
-        raise CommandError(
-            ErrorCode.AUTHENTICATION_FAILED,
-            "Authentication failed.",
-            reason="PLAIN sends the password in clear, and this connection is neither TLS nor a Unix socket",
-        )
-    return PlainServerConversation()
+    return {PLAIN: begin}
 
 
 class PlainServerConversation:
     """The server side of one PLAIN login."""
 
-    __slots__ = ("_name",)
+    __slots__ = ("_name", "_reserved")
 
-    def __init__(self) -> None:
+    def __init__(self, reserved: Sequence[str] = ()) -> None:
         """Nobody has said who it is yet."""
         self._name: UserName | None = None
+        self._reserved = reserved
 
     @property
     def name(self) -> UserName | None:
@@ -60,7 +61,7 @@ class PlainServerConversation:
         return self._name
 
     def step(self, payload: bytes) -> Flow[Step]:
-        """The one message. Raises `AuthenticationFailure`."""
+        """The one message. Raises `AuthenticationFailure`, and `CommandError` 18 for a reserved name."""
         user, password = self._read(payload)
         check = yield from perform(CheckPassword(user, password))
         if not check.accepted:
@@ -84,6 +85,8 @@ class PlainServerConversation:
             raise AuthenticationFailure("the user name is not UTF-8") from None
         if not user:
             raise AuthenticationFailure("the user name is empty")
+        if (refusal := of_a_provider(user, self._reserved)) is not None:
+            raise refusal
         self._name = UserName(user, EXTERNAL_DB)
         if authzid not in (b"", authcid):
             raise AuthenticationFailure("the client asks to act as another user than it logs in as")

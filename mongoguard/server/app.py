@@ -104,8 +104,8 @@ class Application:
         self._logins = Logins(
             sasl={
                 **scram_logins(scram, _decoy_key(settings)),
-                **(plain_logins() if PLAIN in settings.mechanisms else {}),
-                **(gssapi_logins() if GSSAPI in settings.mechanisms else {}),
+                **(plain_logins(_reserved_names(settings)) if PLAIN in settings.mechanisms else {}),
+                **(gssapi_logins(_reserved_names(settings)) if GSSAPI in settings.mechanisms else {}),
                 **(oidc_logins(settings.set_parameter.providers) if OIDC in settings.mechanisms else {}),
             },
             x509=X509_MECHANISM in settings.mechanisms,
@@ -308,6 +308,13 @@ def _names(listeners: Iterable[socket.socket]) -> str:
             host = f"[{name[0]}]" if sock.family == socket.AF_INET6 else name[0]
             names.append(f"{host}:{name[1]}")
     return ", ".join(names)
+
+
+def _reserved_names(settings: Settings) -> tuple[str, ...]:
+    """What the names of identity providers' users begin with."""
+    if OIDC not in settings.mechanisms:
+        return ()
+    return tuple(f"{provider.auth_name_prefix}/" for provider in settings.set_parameter.providers)
 
 
 def _ldap_users(

@@ -246,6 +246,12 @@ def test_a_ticket_of_a_user_that_is_not_on_external_is_refused():
     assert library.events[0].param["user"] == ALICE.user
 
 
+def test_nobody_is_a_user_of_an_identity_provider_by_a_ticket():
+    library = Library(b"idp/bob@EXAMPLE.TEST", users=[UserName("idp/bob@EXAMPLE.TEST", "$external")])
+    logins = Logins(sasl=gssapi_logins(("idp/",)))
+    assert "identity provider" in refusal(library, Client.start, logins=logins)
+
+
 @pytest.mark.parametrize(
     ("initiator", "reason"),
     [

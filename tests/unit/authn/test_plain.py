@@ -8,6 +8,7 @@ from mongoguard.authn.authentication_session import AuthenticationSession
 from mongoguard.authn.channel import Channel
 from mongoguard.authn.logins import Logins
 from mongoguard.authn.plain import PlainServerConversation, plain_logins
+from mongoguard.authn.throttle import LoginLimits, LoginThrottle
 from mongoguard.effects import CheckPassword, Emit, FetchUser, Now, PasswordCheck
 from mongoguard.errors import CommandError, DirectoryUnavailable
 from mongoguard.model.names import UserName
@@ -62,8 +63,9 @@ class Shell:
         raise AssertionError(effect)
 
 
-def start(shell, payload, *, db="$external", private=True):
-    session = AuthenticationSession(Logins(sasl=plain_logins()), PEER, Channel(is_private=private))
+def start(shell, payload, *, db="$external", private=True, logins=None):
+    logins = logins or Logins(sasl=plain_logins())
+    session = AuthenticationSession(logins, PEER, Channel(is_private=private))
     body = {"saslStart": 1, "mechanism": "PLAIN", "payload": payload, "autoAuthorize": 1, "$db": db}
     reply = shell.run(session.sasl_start(db, Document(encode(body))))
     return session, reply
@@ -156,6 +158,25 @@ def test_a_right_password_without_a_user_is_refused():
     error, event = refused(shell, b"\0bob\0" + CANARY.encode())
     assert error.code == 18
     assert "no such user on $external" in event.param["reason"]
+
+
+def test_nobody_is_a_user_of_an_identity_provider_by_a_password():
+    """Such a name may be somebody's to choose in the directory; its sessions and cursors would be another's."""
+    name = UserName("idp/bob", "$external")
+    throttle = LoginThrottle(LoginLimits(per_user_and_address=1))
+    logins = Logins(sasl=plain_logins(("idp/", "other/")), throttle=throttle)
+    shell = Shell(passwords={"idp/bob": CANARY, "idpbob": CANARY}, users=[User(name)])
+    error, event = refused(shell, b"\0idp/bob\0" + CANARY.encode(), logins=logins)
+    assert (error.code, error.errmsg) == (18, "Authentication failed.")
+    assert "identity provider" in event.param["reason"]
+    assert shell.asked == []
+    assert throttle.block(name, PEER.client, 0.0) is None  # or the token's owner would be kept out
+
+
+def test_other_names_with_a_slash_are_anybodys():
+    shell = Shell(passwords={"corp/ann": CANARY}, users=[User(UserName("corp/ann", "$external"))])
+    session, _ = start(shell, b"\0corp/ann\0" + CANARY.encode(), logins=Logins(sasl=plain_logins(("idp/",))))
+    assert session.user is not None
 
 
 def test_a_name_of_ten_kilobytes_is_asked_about_and_one_more_byte_is_not():
