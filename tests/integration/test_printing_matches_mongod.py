@@ -32,8 +32,14 @@ VALUES: tuple[Any, ...] = (
         Binary(b"x" * 16, 3),
         Binary(b"x" * 15, 4),
     ),
-    *(Binary(b"abc", 2), Binary(b"abc", 6), Binary(b"abc", 128), Binary(uuid.uuid4().bytes, 4)),
-    *(ObjectId(), Regex("a/b", "i"), Regex("x", "ms"), Regex("p" * 200), Timestamp(2**32 - 1, 7)),
+    *(Binary(b"abc", 2), Binary(b"abc", 6), Binary(b"abc", 128), Binary(bytes(range(0xF0, 0x100)), 4)),
+    *(
+        ObjectId("0123456789abcdef01234567"),
+        Regex("a/b", "i"),
+        Regex("x", "ms"),
+        Regex("p" * 200),
+        Timestamp(2**32 - 1, 7),
+    ),
     *(Code("function(){}"), Code("y" * 79), Code("y" * 80), Code("x", {"a": 1})),
     *(
         Decimal128("1.10"),

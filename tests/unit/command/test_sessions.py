@@ -159,7 +159,9 @@ USERS = {"users": [{"user": "bob", "db": "shop"}]}
         *(([value], OTHERS) for value in (USERS, {"users": 1}, {"users": None}, {"roles": []}, {"roles": 5})),
         *((value, OTHERS) for value in ([None, USERS], [5, USERS], [{"uid": 1}, USERS], [USERS, 5])),
     ],
-    ids=str,
+    ids=lambda value: (
+        {ANYBODY: "anybody", OTHERS: "others"}.get(value) if isinstance(value, type(OTHERS)) else str(value)
+    ),
 )
 def test_killing_by_pattern_needs_its_privilege_before_the_patterns_are_understood(
     patterns: Any, expected: Requirement
