@@ -16,7 +16,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 import trio
@@ -31,13 +31,13 @@ from mongoguard.authn.throttle import LoginThrottle
 from mongoguard.authn.x509.login import X509_MECHANISM
 from mongoguard.config.settings import Settings
 from mongoguard.effects import CheckPassword
-from mongoguard.model.user import UserRequest
+from mongoguard.model.user import User, UserRequest
 from mongoguard.proxy.client_session import ClientSession
 from mongoguard.proxy.cursors import CursorTable
 from mongoguard.proxy.localhost_exception import LocalhostException
 from mongoguard.proxy.settings import SessionSettings
 from mongoguard.server.client_connection import ClientConnection
-from mongoguard.server.directory import FileDirectory, UserDirectory, open_directory
+from mongoguard.server.directory import REFRESH_SHARE, FileDirectory, UserDirectory, open_directory
 from mongoguard.server.incoming import Incoming, IncomingRefused, receive_client
 from mongoguard.server.kerberos import KerberosAcceptor, open_kerberos
 from mongoguard.server.ldap.directory import LdapDirectory, open_ldap_directory
@@ -277,7 +277,9 @@ class Application:
         while True:
             await trio.sleep(interval)
             requests = _requests_of(self._connections)
-            current = await self._directory.refresh(requests)
+            current: Mapping[UserRequest, User | None] = {}
+            with trio.move_on_after(interval * REFRESH_SHARE):
+                current = await self._directory.refresh(requests)
             for connection in self._connections:
                 user = connection.session.user
                 # Not "changed since the last refresh": a login in between has seen the change, older sessions have not.

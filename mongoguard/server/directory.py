@@ -29,7 +29,7 @@ from mongoguard.model.names import RoleName, UserName
 from mongoguard.model.user import User, UserRequest
 from mongoguard.server.upstream import Upstream
 
-__all__ = ["FileDirectory", "UpstreamDirectory", "UserDirectory", "open_directory"]
+__all__ = ["REFRESH_SHARE", "FileDirectory", "UpstreamDirectory", "UserDirectory", "open_directory"]
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,11 @@ MAX_CACHED_USERS = 10_000
 
 MAX_KEPT_NAME = 1024
 """Characters of an unknown name that is kept: strangers may write names of 128 kB, and ten thousand of them."""
+
+
+REFRESH_SHARE = 1 / 3
+"""How much of the time between two calls of `refresh` one may take. An upstream that hangs takes half a minute for each
+user: without a limit, all live sessions would go on for so long by what they were told before."""
 
 
 class UserDirectory(Protocol):

@@ -25,7 +25,7 @@ from mongoguard.effects import CheckPassword, PasswordCheck
 from mongoguard.errors import DirectoryUnavailable, UpstreamError
 from mongoguard.model.names import EXTERNAL_DB, UserName
 from mongoguard.model.user import User, UserRequest
-from mongoguard.server.directory import UserDirectory
+from mongoguard.server.directory import REFRESH_SHARE, UserDirectory
 from mongoguard.server.ldap.directory import LdapDirectory
 from mongoguard.server.ldap.group_cache import GroupAnswer, GroupCache
 
@@ -104,8 +104,8 @@ class LdapUserDirectory:
         asked = frozenset(requests)
         ours = {request for request in asked if self._is_ours(request)}
         self._live = frozenset(request.name.user for request in ours)
+        soon = trio.current_time() + self.watch_secs * (1 + REFRESH_SHARE)
         answers = dict(await self._base.refresh(asked - ours))
-        soon = trio.current_time() + self.watch_secs
         for request in ours:
             answer = self._cache.usable(request.name.user, soon)
             if answer is not None:

@@ -1,4 +1,6 @@
-"""Standing tasks begin anew after an error, and an error before a client's first message costs that client alone."""
+"""Standing tasks begin anew after an error; an error before a client's first message costs that client alone; a
+directory that hangs keeps nobody in.
+"""
 
 import logging
 import socket
@@ -7,7 +9,10 @@ from types import SimpleNamespace
 import pytest
 import trio
 
+from mongoguard.model.names import UserName
+from mongoguard.model.user import User
 from mongoguard.server import app
+from mongoguard.server.directory import REFRESH_SHARE
 from mongoguard.server.standing_task import RESTART_SECS, keep_running
 
 
@@ -50,3 +55,27 @@ async def test_an_error_of_ours_before_the_first_message_costs_one_connection(mo
         assert far.recv(1) == b""
     assert application._arriving == 0
     assert caplog.messages == ["a connection is closed by an internal error"]
+
+
+class HangingDirectory:
+    """Asked for its users, it gives no answer."""
+
+    async def refresh(self, _requests):
+        await trio.sleep_forever()
+
+
+async def test_sessions_ask_for_themselves_when_their_users_can_not_be_asked_for_in_time(autojump_clock):
+    """Else everybody would keep the roles of before for as long as the upstream hangs, times the number of users."""
+    user = User(UserName("ann", "$external"))
+    asked: list[float] = []
+    session = SimpleNamespace(user=user, invalidate=lambda: asked.append(trio.current_time() - begun))
+    application = SimpleNamespace(
+        _settings=SimpleNamespace(security=SimpleNamespace(user_cache_invalidation_interval_secs=30)),
+        _ldap_users=None,
+        _directory=HangingDirectory(),
+        _connections=[SimpleNamespace(session=session)],
+    )
+    begun = trio.current_time()
+    with trio.move_on_after(45):
+        await app.Application._watch_users(application)
+    assert asked == [pytest.approx(30 * (1 + REFRESH_SHARE))]
