@@ -324,6 +324,13 @@ def init_upstream(mongod: Mongod) -> str:
     return mongod.upstream_uri
 
 
+class _WithoutAliases(yaml.SafeDumper):
+    """Writes whole what comes twice: mongoguard reads no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 class Guard(ChildServer):
     """`mongoguard serve` in front of an upstream.
 
@@ -346,7 +353,7 @@ class Guard(ChildServer):
     def configure(self, settings: Mapping[str, Any]) -> None:
         """Write the configuration file anew; a running server sees it after `restart()` or SIGHUP."""
         self.config_path.touch(0o600)
-        self.config_path.write_text(yaml.safe_dump(_merged(self._needed, settings)))
+        self.config_path.write_text(yaml.dump(_merged(self._needed, settings), Dumper=_WithoutAliases))
 
     def start(self) -> Guard:
         """Start the process; `wait()` must follow before it is used."""
