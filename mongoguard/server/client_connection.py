@@ -223,6 +223,9 @@ class ClientConnection:
                 await self._carry_out(self.session.authentication.log_out("Client has disconnected"))
             except GuardError as error:
                 log.warning("connection %d: no logout event: %s", self.session.connection_id, error)
+            except Exception:
+                # Here as in `serve`: raised, it would end the clients' nursery, and with it everybody's connection.
+                log.exception("connection %d: no logout event: an internal error", self.session.connection_id)
 
 
 def _first_step(flow: Flow[Any]) -> tuple[bool, Any]:

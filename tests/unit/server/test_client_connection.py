@@ -345,6 +345,21 @@ async def test_a_logout_event_that_can_not_be_written_is_told(clients, caplog):
     assert "connection 1: no logout event: disk full" in caplog.text
 
 
+async def test_an_error_of_ours_while_logging_out_ends_that_connection_and_no_other(clients, caplog):
+    broken, other = clients(), clients()
+
+    def log_out(_reason):
+        yield from ()
+        raise RuntimeError("a bug")
+
+    broken.session.authentication.log_out = log_out
+    broken.sock.close()
+    await broken.ended()
+    assert "connection 1: no logout event: an internal error" in caplog.text
+    other.sock.send(MESSAGE)
+    assert await other.receive() == REPLY
+
+
 async def test_draining_ends_an_idle_connection_now_and_a_busy_one_after_its_answer(clients):
     gate = trio.Event()
     idle, busy = clients(), clients(asks_for_audit)
