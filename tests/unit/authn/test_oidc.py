@@ -1,5 +1,6 @@
 """MONGODB-OIDC: the two flows, who they let in, and what is said of whom they don't."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import bson
@@ -10,7 +11,7 @@ from mongoguard.authn.channel import Channel
 from mongoguard.authn.conversation import Expiry
 from mongoguard.authn.ldap.ecmascript_regex import EcmaScriptRegex
 from mongoguard.authn.logins import Logins
-from mongoguard.authn.oidc import MAX_GROUPS, OIDC, oidc_logins
+from mongoguard.authn.oidc import MAX_GROUPS, MAX_HINT_BYTES, OIDC, oidc_logins
 from mongoguard.authn.oidc_provider import IdentityProvider
 from mongoguard.authn.throttle import LoginLimits, LoginThrottle
 from mongoguard.effects import Emit, FetchSigningKey, FetchUser, Now, SigningKey
@@ -169,6 +170,17 @@ def test_a_person_whom_no_provider_is_for_is_told_nothing():
     assert client.start({"n": "ann@corp"})["done"] is False
 
 
+def test_a_long_name_is_matched_up_to_its_bound_and_not_beyond(monkeypatch):
+    """A stranger chooses it, and while it is matched nobody else is served."""
+    matched = []
+    monkeypatch.setattr(EcmaScriptRegex, "match_whole", lambda _pattern, name: matched.append(name) or ())
+    client = Client(providers=[replace(IDP, match_pattern=EcmaScriptRegex.parse(".*"))])
+    longest = "a" * MAX_HINT_BYTES
+    assert client.start({"n": longest})["done"] is False
+    assert "longer than 256 bytes" in client.refused(lambda: client.start({"n": longest + "a"}))
+    assert matched == [longest]
+
+
 # ---- payloads -------------------------------------------------------------------------------------------------------
 
 
@@ -192,7 +204,8 @@ def test_a_person_whom_no_provider_is_for_is_told_nothing():
         {"n": 5},
         {"n": None},
         {"n": "a\0b"},
-        {"n": "a" * 513},
+        {"n": "a" * (MAX_HINT_BYTES + 1)},
+        {"n": "é" * (MAX_HINT_BYTES // 2) + "a"},
         {"n": "a", "m": 1},
         {"N": "a"},
         b"\x15\0\0\0\2n\0\2\0\0\0a\0\2n\0\2\0\0\0b\0\0",
