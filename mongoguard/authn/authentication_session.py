@@ -211,7 +211,8 @@ class AuthenticationSession:
                 yield from self._log_in(step.user, step, attempt)
         except (AuthenticationFailure, UpstreamError, CommandError) as error:
             name = conversation.name or attempt.name
-            yield from self._count(name, error)
+            if conversation.is_guessable:
+                yield from self._count(name, error)
             refusal = _refusal(error)
             yield from self._audit_refusal(name, attempt.mechanism, refusal)
             raise refusal from None
@@ -227,15 +228,14 @@ class AuthenticationSession:
         Such a login goes on until the step that would end it, as with a wrong password: a block shows nothing of the
         user. Nor is anybody outside asked, who may count failed logins too, and lock the account for good.
         """
-        if conversation.name is not None:
-            yield from self._refuse_if_blocked(conversation.name)
+        yield from self._refuse_if_blocked(conversation)
         step = conversation.step(payload)
         resume = partial(step.send, None)
         try:
             while True:
                 effect = resume()
-                if conversation.name is not None and not isinstance(effect, _ASKED_OF_EVERYBODY):
-                    yield from self._refuse_if_blocked(conversation.name)
+                if not isinstance(effect, _ASKED_OF_EVERYBODY):
+                    yield from self._refuse_if_blocked(conversation)
                 try:
                     resume = partial(step.send, (yield effect))
                 except GuardError as error:
@@ -245,8 +245,9 @@ class AuthenticationSession:
         finally:
             step.close()
 
-    def _refuse_if_blocked(self, name: UserName) -> Flow[None]:
-        self._check_block(name, (yield from perform(Now())))
+    def _refuse_if_blocked(self, conversation: ServerConversation) -> Flow[None]:
+        if conversation.is_guessable and conversation.name is not None:
+            self._check_block(conversation.name, (yield from perform(Now())))
 
     def _check_block(self, name: UserName, now: float) -> None:
         block = self._logins.throttle.block(name, self._peer.client, now)
@@ -267,9 +268,12 @@ class AuthenticationSession:
         this login was under way.
         """
         now = yield from perform(Now())
-        self._check_block(attempt.name, now)
+        is_guessable = attempt.conversation.is_guessable
+        if is_guessable:
+            self._check_block(attempt.name, now)
         yield from self._admit(user, attempt.mechanism, step.expiry, now, step.claims)
-        self._logins.throttle.succeeded(attempt.name, self._peer.client, now)
+        if is_guessable:
+            self._logins.throttle.succeeded(attempt.name, self._peer.client, now)
 
     def _admit(
         self, user: User, mechanism: str, expiry: Expiry | None, now: float, claims: Mapping[str, str] = _NONE

@@ -50,6 +50,14 @@ class ServerConversation(Protocol):
     """The server side of one login attempt."""
 
     @property
+    def is_guessable(self) -> bool:
+        """Whether the proof comes down to a password. Then failures are counted, and too many of them block.
+
+        Another proof can't be guessed, so no block protects it; and whoever fails on purpose under its owner's name (by
+        a password) must not keep the owner out.
+        """
+
+    @property
     def name(self) -> UserName | None:
         """Who the client claims to be; None until it has said so."""
 

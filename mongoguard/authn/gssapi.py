@@ -71,6 +71,8 @@ def gssapi_logins(reserved: Sequence[str] = ()) -> Mapping[str, BeginConversatio
 class GssapiServerConversation:
     """The server side of one GSSAPI login. The context is dropped with it."""
 
+    is_guessable = False
+
     __slots__ = ("_context", "_name", "_offered", "_reserved")
 
     def __init__(self, reserved: Sequence[str] = ()) -> None:

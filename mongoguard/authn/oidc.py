@@ -61,6 +61,8 @@ def oidc_logins(providers: Sequence[IdentityProvider]) -> Mapping[str, BeginConv
 class OidcServerConversation:
     """The server side of one MONGODB-OIDC login."""
 
+    is_guessable = False
+
     __slots__ = ("_asked", "_hint", "_name", "_providers")
 
     def __init__(self, providers: Sequence[IdentityProvider]) -> None:

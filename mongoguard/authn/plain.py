@@ -48,6 +48,8 @@ def plain_logins(reserved: Sequence[str] = ()) -> Mapping[str, BeginConversation
 class PlainServerConversation:
     """The server side of one PLAIN login."""
 
+    is_guessable = True
+
     __slots__ = ("_name", "_reserved")
 
     def __init__(self, reserved: Sequence[str] = ()) -> None:

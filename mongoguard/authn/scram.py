@@ -203,6 +203,8 @@ class ScramServerConversation:
     whose content is ignored (what drivers before SCRAM's short form expect).
     """
 
+    is_guessable = True
+
     __slots__ = (
         "_db",
         "_decoy_key",

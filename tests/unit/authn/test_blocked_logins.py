@@ -35,6 +35,8 @@ class AskOutside(Effect[bool]):
 class PlainConversation:
     """A mechanism of one message, which asks a directory outside: user NUL password."""
 
+    is_guessable = True
+
     def __init__(self, db):
         self.db, self.name = db, None
 
@@ -45,6 +47,12 @@ class PlainConversation:
             raise AuthenticationFailure("the directory refuses the password")
         found = yield from perform(FetchUser(UserRequest(self.name)))
         return Step(b"", found)
+
+
+class TicketConversation(PlainConversation):
+    """The same with a proof that can't be guessed."""
+
+    is_guessable = False
 
 
 class AskingShell(Shell):
@@ -83,7 +91,11 @@ class House:
         self.shell = AskingShell()
         for user in users:
             self.shell.add(user)
-        mechanisms = {**scram_logins(MECHANISMS, KEY), "PLAIN": lambda attempt: PlainConversation(attempt.db)}
+        mechanisms = {
+            **scram_logins(MECHANISMS, KEY),
+            "PLAIN": lambda attempt: PlainConversation(attempt.db),
+            "TICKET": lambda attempt: TicketConversation(attempt.db),
+        }
         self.logins = Logins(mechanisms, LoginThrottle(limits))
 
     def connection(self, peer=PEER):
@@ -114,8 +126,8 @@ class Connection:
         return self.shell.run(self.session.sasl_continue("shop", request))
 
     def log_in(self, user, password="pencil", mechanism=SHA256):
-        if mechanism == "PLAIN":
-            return self.start(f"{user}\0{password}".encode(), "PLAIN")
+        if mechanism in ("PLAIN", "TICKET"):
+            return self.start(f"{user}\0{password}".encode(), mechanism)
         twin = client(user, password, mechanism)
         reply = self.start(twin.first(), mechanism)
         return self.go_on(twin.final(reply["payload"]))
@@ -214,6 +226,28 @@ def test_mechanisms_share_the_counts(house):
     house.fails("alice", 1, mechanism="SCRAM-SHA-1")
     house.fails("alice", 1, mechanism="PLAIN")
     assert refused(house.connection().log_in, "alice").code == 18
+
+
+def test_passwords_guessed_under_a_name_keep_nobody_out_whose_proof_is_no_password(house):
+    house.fails("alice", 3, mechanism="PLAIN")
+    house.connection().log_in("alice", mechanism="TICKET")
+    refused(house.connection().log_in, "alice", "pencil", "PLAIN")
+    assert "too many failed logins" in house.last_reason, "and such a login buys no guesses"
+
+
+def test_a_proof_that_is_no_password_counts_nowhere_when_it_fails(house):
+    house.fails("alice", 20, mechanism="TICKET")
+    assert house.last_reason == "the directory refuses the password"
+    for mechanism in (SHA256, "PLAIN", "TICKET"):
+        house.connection().log_in("alice", mechanism=mechanism)
+
+
+def test_a_ticket_that_is_taken_makes_the_address_known_to_no_guesser(house):
+    house.connection().log_in("alice", mechanism="TICKET")
+    for number in range(10, 18):
+        house.fails("alice", 1, replace(PEER, client=ip_address(f"203.0.113.{number}")))
+    refused(house.connection().log_in, "alice")
+    assert house.last_reason == "too many failed logins: blocked for 100 s (this user)"
 
 
 def test_a_directory_that_does_not_answer_is_nobodys_failure(house):

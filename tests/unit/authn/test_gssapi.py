@@ -331,6 +331,13 @@ def test_refused_tickets_lock_nobody_out():
     assert Client(Library(), logins=logins).log_in()["done"]
 
 
+def test_passwords_guessed_under_the_principals_name_do_not_keep_its_owner_out():
+    throttle = LoginThrottle(LoginLimits(per_user_and_address=1, per_address=1, per_user=1))
+    throttle.failed(ALICE, PEER.client, 0.0)
+    assert throttle.block(ALICE, PEER.client, 0.0) is not None
+    assert Client(Library(), logins=Logins(sasl=gssapi_logins(), throttle=throttle)).log_in()["done"]
+
+
 def test_a_login_has_no_more_steps_than_three():
     library = Library()
     conversation = GssapiServerConversation()

@@ -370,6 +370,13 @@ def test_a_newer_token_of_somebody_else_does_not():
     assert client.session.user.name == ALICE
 
 
+def test_passwords_guessed_under_the_users_name_do_not_keep_the_tokens_owner_out():
+    throttle = LoginThrottle(LoginLimits(per_user_and_address=1, per_address=1, per_user=1))
+    throttle.failed(ALICE, PEER.client, NOW)
+    assert throttle.block(ALICE, PEER.client, NOW) is not None
+    assert Client(throttle=throttle).start({"jwt": token(claims(NOW))})["done"]
+
+
 def test_whoever_replays_old_tokens_locks_nobody_out():
     throttle = LoginThrottle(LoginLimits(per_user_and_address=2, per_address=2, per_user=2))
     shell = Shell()
