@@ -26,6 +26,7 @@ from mongoguard.errors import DirectoryUnavailable, UpstreamError
 from mongoguard.model.names import EXTERNAL_DB, UserName
 from mongoguard.model.user import User, UserRequest
 from mongoguard.server.directory import REFRESH_SHARE, UserDirectory
+from mongoguard.server.ldap.connection import DirectoryConnectionLost
 from mongoguard.server.ldap.directory import LdapDirectory
 from mongoguard.server.ldap.group_cache import GroupAnswer, GroupCache
 
@@ -127,30 +128,36 @@ class LdapUserDirectory:
             await self._ask_for(due)
 
     async def _ask_for(self, names: list[str]) -> None:
-        """Ask for these users' groups, until one question is not answered."""
-        unavailable: list[DirectoryUnavailable] = []
+        """Ask for these users' groups, until the directory is away. An error about one user leaves the others be."""
+        away: list[DirectoryConnectionLost] = []
+        failed: dict[str, DirectoryUnavailable] = {}
 
         async def work() -> None:
-            while names and not unavailable:
+            while names and not away:
                 name = names.pop()
                 try:
                     await self._ask_once(name)
                 except LdapRefusal as refusal:
                     log.info("%s@%s has no groups here any more: %s", name, EXTERNAL_DB, refusal)
                     self._cache.forget(name)
+                except DirectoryConnectionLost as error:
+                    away.append(error)
                 except DirectoryUnavailable as error:
-                    unavailable.append(error)
+                    self._cache.failed(name, trio.current_time())
+                    failed[name] = error
 
         async with trio.open_nursery() as nursery:
             for _ in range(min(CONCURRENT_REFRESHES, len(names))):
                 nursery.start_soon(work)
-        if unavailable:
+        if away:
             now = trio.current_time()
             for name in self._live:
                 self._cache.failed(name, now)
-            log.warning(
-                "the LDAP directory does not answer; users keep their last groups: %s", unavailable[0]
-            )
+            log.warning("the LDAP directory does not answer; users keep their last groups: %s", away[0])
+        elif failed:
+            name, error = next(iter(failed.items()))
+            who = f"{name}@{EXTERNAL_DB}"
+            log.warning("users keep their last groups, %d in all, such as %s: %s", len(failed), who, error)
 
     def _is_ours(self, request: UserRequest) -> bool:
         return (

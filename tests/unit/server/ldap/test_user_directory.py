@@ -10,6 +10,7 @@ from mongoguard.model.names import RoleName, UserName
 from mongoguard.model.user import User, UserRequest
 from mongoguard.server.ldap import group_cache
 from mongoguard.server.ldap.bind_answer import BindAnswer
+from mongoguard.server.ldap.connection import DirectoryConnectionLost
 from mongoguard.server.ldap.directory import LdapDirectory
 from mongoguard.server.ldap.group_cache import GroupCache
 from mongoguard.server.ldap.user_directory import LdapUserDirectory
@@ -20,7 +21,9 @@ DBA, DEV = "cn=dba,dc=org", "cn=dev,dc=org"
 
 
 class StandInDirectory(LdapDirectory):
-    """Knows `people`: name -> groups. `error` is raised instead of an answer, which takes `secs`."""
+    """Knows `people`: name -> groups. `error` is raised instead of an answer, which takes `secs`; `errors`: whose groups
+    alone can't be had.
+    """
 
     def __init__(self, *, require_roles=False, template=True):
         authz = {"queryTemplate": "{USER}?memberOf?base", "requireRoles": require_roles} if template else {}
@@ -28,6 +31,7 @@ class StandInDirectory(LdapDirectory):
         self.people = {"ann": (DBA,), "bob": ()}
         self.passwords = {"ann": "right", "bob": "right"}
         self.error = None
+        self.errors = {}
         self.secs = 0.1
         self.asked = []
 
@@ -47,6 +51,8 @@ class StandInDirectory(LdapDirectory):
     async def groups(self, bind_name, provided_user):
         self.asked.append(provided_user)
         await self._wait()
+        if provided_user in self.errors:
+            raise self.errors[provided_user]
         return self.people[bind_name]
 
     async def _wait(self):
@@ -186,7 +192,7 @@ async def test_a_silent_directory_is_asked_about_few_users_at_a_time(base, ldap,
         await users.fetch(request)
     await users.refresh(requests)
     ldap.asked.clear()
-    ldap.error, ldap.secs = DirectoryUnavailable("silent"), 10.0
+    ldap.error, ldap.secs = DirectoryConnectionLost("silent"), 10.0
     async with trio.open_nursery() as nursery:
         nursery.start_soon(users.keep_up)
         await trio.sleep(60)
@@ -195,6 +201,35 @@ async def test_a_silent_directory_is_asked_about_few_users_at_a_time(base, ldap,
         await trio.sleep(16)
         assert set(ldap.asked) >= {request.name.user for request in requests}, "all of them when it is back"
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("broken", [1, 5])
+async def test_users_whose_groups_can_not_be_had_do_not_keep_those_of_others_from_being_asked_for(
+    broken, base, ldap, autojump_clock, caplog
+):
+    users = LdapUserDirectory(base, ldap, staleness_secs=90, watch_secs=5)
+    requests = [UserRequest(UserName(f"u{n}", "$external")) for n in range(20)]
+    names = {request.name.user for request in requests}
+    ldap.people = dict.fromkeys(names, (DBA,))
+    async with trio.open_nursery() as nursery:
+        for request in requests:
+            nursery.start_soon(users.fetch, request)
+    await users.refresh(requests)
+    ldap.errors = {f"u{n}": DirectoryUnavailable("operationsError") for n in range(broken)}
+    ldap.asked.clear()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(users.keep_up)
+        await trio.sleep(33)
+        assert set(ldap.asked) == names
+        ldap.people = dict.fromkeys(names, (DEV,))
+        await trio.sleep(40)
+        fresh = await users.refresh(requests)
+        changed = {request.name.user for request, user in fresh.items() if roles(user) == [DEV]}
+        assert changed == names - set(ldap.errors)
+        nursery.cancel_scope.cancel()
+    told = [message for message in caplog.messages if "keep their last groups" in message]
+    assert told
+    assert all(f"{broken} in all, such as u" in message for message in told), "one line a round"
 
 
 async def test_many_who_want_the_same_users_groups_ask_once(users, ldap, autojump_clock):
