@@ -108,6 +108,15 @@ class LdapGuard(Guard):
             time.sleep(0.02)
         raise AssertionError("no refused login reached the audit log within 10 s")
 
+    def has_told(self, text: str, after: int) -> bool:
+        """Whether one of the reasons after that many, or soon to come, holds the text."""
+        deadline = time.monotonic() + 10
+        while not any(text in reason for reason in self.reasons()[after:]):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
     def events(self) -> list[dict[str, Any]]:
         """The audit events so far."""
         lines = self.audit_path.read_text().split("\n")[:-1] if self.audit_path.exists() else []

@@ -83,7 +83,7 @@ def test_the_same_port_without_tls_takes_no_password(guard):
     ):
         mongo.admin.command("ping")
     assert caught.value.code == 18
-    assert "neither TLS nor a Unix socket" in guard.reason_after(before)
+    assert guard.has_told("neither TLS nor a Unix socket", before)
 
 
 def test_a_certificates_name_is_mapped_and_its_roles_are_the_groups(guard, pki):

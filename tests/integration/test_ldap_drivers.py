@@ -184,13 +184,16 @@ def by_password(
 
 @pytest.fixture(scope="module", params=["slapd", "samba_ad"])
 def by_certificate(
-    request: pytest.FixtureRequest, standalone: Mongod, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, replica_set: Mongod, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    """Authorization only: the directory is asked for groups, and sees no password but the service's."""
+    """Authorization only: the directory is asked for groups, and sees no password but the service's.
+
+    Another deployment than `by_password`, whose role these users would have too.
+    """
     directory: LdapDirectory = request.getfixturevalue(request.param)
     pattern = "CN=([^,]+),OU=clients,O=mongoguard tests"
     folder = tmp_path_factory.mktemp("by_certificate")
-    with _site(directory, standalone, folder, "MONGODB-X509", pattern, "データ分析") as site:
+    with _site(directory, replica_set, folder, "MONGODB-X509", pattern, "データ分析") as site:
         yield site
 
 
