@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from mongoguard.authn.ldap.group_lookup import GroupLookup, NestedGroups
+from mongoguard.authn.ldap.query_template import PROVIDED_USER
 from mongoguard.authn.ldap.role_mapping import RoleMapping
 from mongoguard.authn.ldap.user_to_dn import UserToDnMapping
 from mongoguard.config.secret import Secret
@@ -205,6 +206,16 @@ class Ldap(Section):
         """Whether passwords go to another host without TLS."""
         return self.transport_security == "none" and any(
             server.lookup != "host" or _LOOPBACK.fullmatch(server.host) is None for server in self.servers
+        )
+
+    @property
+    def may_mistake_accounts(self) -> bool:
+        """Whether the account that a password is checked for, and the one whose groups count, are found apart."""
+        lookup = self.lookup
+        return (
+            lookup is not None
+            and PROVIDED_USER in lookup.template.url.names
+            and self.mapping.binds_typed_names
         )
 
     @model_validator(mode="after")

@@ -38,6 +38,12 @@ __all__ = ["Settings", "parse_settings"]
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _LOOPBACK = re.compile(r"localhost(:\d+)?|127\.[\d.]+(:\d+)?|\[::1\](:\d+)?|.*%2[Ff].*")
 
+_MISTAKEN_ACCOUNTS = (
+    "security.ldap.authz.queryTemplate has {PROVIDED_USER} while names are bound as they are typed: a directory that "
+    "knows an account by several names (Active Directory: displayName, servicePrincipalName) may give the groups of "
+    "another; find the account by an ldapQuery in userToDNMapping, and its groups by {USER}"
+)
+
 
 def _workers(value: Any) -> Any:
     if type(value) is int and value > 1:
@@ -185,6 +191,10 @@ class Settings(Section):
             (
                 self.security.ldap is not None and self.security.ldap.sends_in_clear,
                 "security.ldap.transportSecurity is none: passwords cross the network to the directory in clear",
+            ),
+            (
+                self.security.ldap is not None and self.security.ldap.may_mistake_accounts,
+                _MISTAKEN_ACCOUNTS,
             ),
         )
         return tuple(text for dangerous, text in checks if dangerous)

@@ -127,6 +127,15 @@ class UserToDnMapping:
                 raise ConfigError(f"{_KEY}[{i}]: {error}") from None
         return cls(tuple(rules))
 
+    @property
+    def binds_typed_names(self) -> bool:
+        """Whether a name may be bound as it was typed, so that the directory alone decides whose it is."""
+        targets = [rule.target for rule in self.rules]
+        return not targets or any(
+            isinstance(target, NameTemplate) and not any(isinstance(p, str) for p in target.pieces)
+            for target in targets
+        )
+
     def bind_name(self, name: str) -> LdapFlow[str]:
         """The name to bind as: never empty, without NUL. Raises `LdapRefusal` when no element matches or none results.
 

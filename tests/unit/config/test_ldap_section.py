@@ -199,6 +199,34 @@ def test_plain_needs_a_directory():
     assert "PLAIN" not in read({"servers": "h"}).set_parameter.authentication_mechanisms
 
 
+TYPED_NAME = "dc=org??sub?(memberUid={PROVIDED_USER})"
+BOUND_NAME = "dc=org??sub?(member={USER})"
+FOUND = {"match": "(.+)", "ldapQuery": "dc=org??sub?(uid={0})"}
+
+
+@pytest.mark.parametrize(
+    ("mapping", "template", "warned"),
+    [
+        (None, TYPED_NAME, True),
+        ([], TYPED_NAME, True),
+        ([{"match": "(.+)", "substitution": "{0}"}], TYPED_NAME, True),
+        ([FOUND, {"match": "(.+)@corp", "substitution": "{0}"}], TYPED_NAME, True),
+        ([FOUND], TYPED_NAME, False),
+        ([{"match": "([^,]+)", "substitution": "uid={0},dc=org"}], TYPED_NAME, False),
+        ([{"match": "(.+)", "substitution": "CORP\\{0}"}], TYPED_NAME, False),
+        (None, BOUND_NAME, False),
+        (None, None, False),
+    ],
+)
+def test_groups_of_a_typed_name_that_the_directory_may_take_for_another_account_are_warned_of(
+    mapping, template, warned
+):
+    authz = {} if template is None else {"queryTemplate": template}
+    found = read({"servers": "h", "userToDNMapping": mapping, "authz": authz}).warnings()
+    assert [text for text in found if "{PROVIDED_USER}" in text and "userToDNMapping" in text] == list(found)
+    assert bool(found) == warned
+
+
 @pytest.mark.parametrize(
     ("servers", "warned"),
     [("localhost,127.0.0.1:389", False), ("ldap.example", True), ("srv:corp.example", True)],
