@@ -24,7 +24,9 @@ MAX_REQUESTS = 3
 """391s in a row. A driver repeats a command once, and the next command may find its pool in the same state; one that is
 asked more often is in a loop, or does not understand, and begins anew on a new connection."""
 
-FINISHING = frozenset({"abortTransaction", "commitTransaction", "endSessions", "getMore", "killCursors", "logout"})
+FINISHING = frozenset(
+    {"abortTransaction", "commitTransaction", "endSessions", "getMore", "killCursors", "logout"}
+)
 """Commands that go on with, or give up, what was begun while the proof held."""
 
 

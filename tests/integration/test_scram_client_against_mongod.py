@@ -18,8 +18,8 @@ from pymongo.uri_parser import parse_uri
 
 from mongoguard.authn.authentication_session import AuthenticationSession
 from mongoguard.authn.channel import Channel
-from mongoguard.authn.logins import Logins, scram_logins
 from mongoguard.authn.conversation import AuthenticationFailure
+from mongoguard.authn.logins import Logins, scram_logins
 from mongoguard.authn.scram import SCRAM_MECHANISMS, ScramServerConversation, derive_credentials
 from mongoguard.authn.upstream_login import UpstreamCredential, UpstreamLoginError, upstream_login
 from mongoguard.errors import CommandError
