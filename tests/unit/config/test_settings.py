@@ -158,7 +158,10 @@ def test_a_star_binds_every_address(ipv6, hosts):
             "net: {unixDomainSocket: {filePermissions: 01000}}",
             "net.unixDomainSocket.filePermissions: expected an octal file mode from 0000 to 0777, not 512",
         ),
-        ("net: {tls: {mode: requireTLS}}", "net.tls.certificateKeyFile: required by net.tls.mode: requireTLS"),
+        (
+            "net: {tls: {mode: requireTLS}}",
+            "net.tls.certificateKeyFile: required by net.tls.mode: requireTLS",
+        ),
         (
             "storage: {dbPath: /data}",
             "storage: a setting of the server behind mongoguard; it belongs in that server's own configuration file",
