@@ -25,7 +25,15 @@ from dataclasses import dataclass
 from mongoguard.model.names import UserName
 from mongoguard.model.restriction import Address
 
-__all__ = ["MAX_KNOWN", "MAX_KNOWN_PER_USER", "MAX_TRACKED", "Block", "LoginLimits", "LoginThrottle"]
+__all__ = [
+    "MAX_KNOWN",
+    "MAX_KNOWN_PER_USER",
+    "MAX_TRACKED",
+    "Block",
+    "LoginLimits",
+    "LoginThrottle",
+    "address_key",
+]
 
 MAX_TRACKED = 16_384
 """Keys with failures that each of the three tables remembers: 5 MB a table."""
@@ -77,7 +85,7 @@ class LoginThrottle:
 
     def block(self, user: UserName, address: Address | None, now: float) -> Block | None:
         """The block that a login of `user` from `address` meets (None: a Unix socket); None when it meets none."""
-        at, who, where = self._at(now), _user_key(user), _address_key(address)
+        at, who, where = self._at(now), _user_key(user), address_key(address)
         blocks = [Block("this user from this address", self._by_pair.blocked_for(who + where, at))]
         if not self._known.holds(who, where, at):
             blocks.append(Block("this address", self._by_address.blocked_for(where, at)))
@@ -87,7 +95,7 @@ class LoginThrottle:
 
     def failed(self, user: UserName, address: Address | None, now: float) -> None:
         """Somebody did not prove to be `user`. Attempts that met a block must not be told."""
-        at, where = self._at(now), _address_key(address)
+        at, where = self._at(now), address_key(address)
         self._by_address.add(where, at)
         if user.user:  # otherwise the client did not get as far as a name
             who = _user_key(user)
@@ -96,7 +104,7 @@ class LoginThrottle:
 
     def succeeded(self, user: UserName, address: Address | None, now: float) -> None:
         """`user` has logged in from `address`."""
-        at, who, where = self._at(now), _user_key(user), _address_key(address)
+        at, who, where = self._at(now), _user_key(user), address_key(address)
         self._by_pair.forget(who + where)
         self._known.add(who, where, at)
 
@@ -230,8 +238,8 @@ def _is_passed_over(character: str) -> bool:
     return unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf", "Cc")
 
 
-def _address_key(address: Address | None) -> bytes:
-    """All clients of Unix sockets are one: they have no address."""
+def address_key(address: Address | None) -> bytes:
+    """What clients are told apart by. All clients of Unix sockets are one: they have no address."""
     if address is None:
         return b""
     if address.version == 4:

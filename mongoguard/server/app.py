@@ -36,6 +36,7 @@ from mongoguard.proxy.client_session import ClientSession
 from mongoguard.proxy.cursors import CursorTable
 from mongoguard.proxy.localhost_exception import LocalhostException
 from mongoguard.proxy.settings import SessionSettings
+from mongoguard.server.arrivals import Arrival, ArrivalRefused, Arrivals
 from mongoguard.server.client_connection import ClientConnection
 from mongoguard.server.directory import REFRESH_SHARE, FileDirectory, UserDirectory, open_directory
 from mongoguard.server.incoming import Incoming, IncomingRefused, receive_client
@@ -118,7 +119,7 @@ class Application:
         )
         self._reloading = Reloading(dict(self._reloadable()))
         self._connection_count = 0
-        self._arriving = 0
+        self._arrivals = Arrivals(settings.net.max_incoming_connections)
         self._shell = Shell(
             upstream=upstream,
             directory=self._directory,
@@ -172,14 +173,13 @@ class Application:
             connection.session.invalidate()
 
     def _take(self, sock: socket.socket, clients: trio.Nursery) -> None:
-        if len(self._connections) + self._arriving >= self._settings.net.max_incoming_connections:
-            log.warning("net.maxIncomingConnections is reached: a connection is refused")
+        try:
+            clients.start_soon(self._serve, sock, self._arrivals.begin())
+        except ArrivalRefused as refused:
             sock.close()
-            return
-        self._arriving += 1
-        clients.start_soon(self._serve, sock)
+            self._arrivals.tell(refused)
 
-    def _connection(self, incoming: Incoming) -> ClientConnection:
+    def _connection(self, incoming: Incoming, arrival: Arrival) -> ClientConnection:
         self._connection_count += 1
         session = ClientSession(
             peer=incoming.peer,
@@ -190,27 +190,34 @@ class Application:
             settings=self._session_settings,
             localhost_exception=self._localhost_exception,
         )
-        return ClientConnection(incoming.transport, session, self._shell)
+        return ClientConnection(incoming.transport, session, self._shell, arrival.arrived)
 
-    async def _serve(self, sock: socket.socket) -> None:
+    async def _serve(self, sock: socket.socket, arrival: Arrival) -> None:
+        with arrival:
+            incoming = await self._receive(sock, arrival)
+            if incoming is not None:
+                await self._serve_client(self._connection(incoming, arrival))
+
+    async def _receive(self, sock: socket.socket, arrival: Arrival) -> Incoming | None:
         try:
-            incoming = await receive_client(sock, self._settings.net, self._tls)
+            return await receive_client(sock, self._settings.net, self._tls, arrival)
+        except ArrivalRefused as refused:
+            sock.close()
+            self._arrivals.tell(refused)
         except (IncomingRefused, OSError) as error:
             sock.close()
             log.info("a connection is refused: %s", error)
             if isinstance(error, IncomingRefused):
                 await self._sink.write(error.event)
-            return
         except Exception:
             sock.close()
             log.exception("a connection is closed by an internal error")
-            return
         except BaseException:
             sock.close()
             raise
-        finally:
-            self._arriving -= 1
-        connection = self._connection(incoming)
+        return None
+
+    async def _serve_client(self, connection: ClientConnection) -> None:
         self._connections.add(connection)
         try:
             await connection.serve()

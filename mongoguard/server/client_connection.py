@@ -48,12 +48,15 @@ _COMPRESSED = OpCode.COMPRESSED.to_bytes(4, "little")
 class ClientConnection:
     """One client. `busy_since` is when the request under way began (monotonic seconds), None between requests."""
 
-    def __init__(self, transport: Transport, session: ClientSession, shell: Shell) -> None:
-        """Take over an accepted connection."""
+    def __init__(
+        self, transport: Transport, session: ClientSession, shell: Shell, arrived: Callable[[], None]
+    ) -> None:
+        """Take over an accepted connection; `arrived` is called after its first message."""
         self.session = session
         self.busy_since: float | None = None
         self._transport = transport
         self._shell = shell
+        self._arrived = arrived
         self._reader = MessageReader(session.max_message_bytes)
         self._scope = trio.CancelScope()
         self._draining = False
@@ -103,6 +106,7 @@ class ClientConnection:
     async def _serve(self) -> None:
         session = self.session
         message = await self._first_message()
+        self._arrived()
         while message is not None:
             self.busy_since = time.monotonic()
             reply = await self._answer(message)

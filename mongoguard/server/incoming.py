@@ -16,6 +16,7 @@ from mongoguard.errors import GuardError, ProtocolError
 from mongoguard.model.restriction import Peer
 from mongoguard.observe.access_messages import connection_refused, tls_handshake
 from mongoguard.observe.event import AuditEvent
+from mongoguard.server.arrivals import Arrival
 from mongoguard.server.listener import peer_of
 from mongoguard.server.proxy_header import true_peer
 from mongoguard.server.tls import ListenerTLS, begins_tls, handshake_problem
@@ -44,15 +45,22 @@ class Incoming:
     channel: Channel
 
 
-async def receive_client(sock: socket.socket, net: Net, tls: ListenerTLS | None) -> Incoming:
+async def receive_client(
+    sock: socket.socket, net: Net, tls: ListenerTLS | None, arrival: Arrival
+) -> Incoming:
     """Do what comes before the first message: the PROXY header, a look at the first bytes, the TLS handshake.
 
-    Raises `IncomingRefused`, and OSError for a client that has gone, or whose first bytes do not come within
-    `handshakeTimeoutSecs`, which the handshake may take too. `tls` is None when net.tls.mode is disabled.
+    Raises `IncomingRefused`, `ArrivalRefused` for one too many of its address, and OSError for a client that has gone,
+    or whose first bytes do not come within `handshakeTimeoutSecs`, which the handshake may take too. `tls` is None when
+    net.tls.mode is disabled.
 
     The socket is the caller's to close when this raises.
     """
-    peer = await _true_peer(sock, net)
+    ends = peer_of(sock)
+    if not net.proxy_protocol.trusts(ends.client):
+        arrival.come_from(ends.client)
+    peer = await _true_peer(sock, ends, net)
+    arrival.come_from(peer.client)
     # Behind a balancer a Unix socket says nothing of the way that the client's bytes came.
     is_private = sock.family == socket.AF_UNIX and not peer.is_proxied
     if tls is not None and not is_private:
@@ -84,8 +92,7 @@ async def _encrypted(sock: socket.socket, peer: Peer, net: Net, tls: ListenerTLS
     return Incoming(transport, peer, Channel(is_private=True, certificate=certificate))
 
 
-async def _true_peer(sock: socket.socket, net: Net) -> Peer:
-    ends = peer_of(sock)
+async def _true_peer(sock: socket.socket, ends: Peer, net: Net) -> Peer:
     try:
         with trio.fail_after(net.handshake_timeout_secs):
             return await true_peer(sock, ends, net.proxy_protocol)

@@ -20,6 +20,7 @@ import pytest
 import yaml
 from pymongo.errors import OperationFailure
 
+from mongoguard.server.arrivals import MAX_ARRIVING_PER_ADDRESS
 from tests.rawwire import ConnectionEnded, RawConnection, compressed, op_msg
 from tests.servers import (
     Client,
@@ -96,6 +97,37 @@ def test_connections_beyond_the_limit_are_closed_and_a_place_given_back_is_taken
 
         second.close()
         assert within(5, serves)
+
+
+def test_an_address_that_only_connects_is_refused_more_and_those_served_notice_nothing(
+    guard_standalone: Guard, tmp_path: Path
+) -> None:
+    with (
+        running(guard_standalone, tmp_path, {"net": {"bindIp": "127.0.0.1"}}) as guard,
+        RawConnection(guard.address) as served,
+        contextlib.ExitStack() as silent,
+    ):
+        assert served.command("admin", {"hello": 1})["ok"] == 1
+        for _ in range(MAX_ARRIVING_PER_ADDRESS):
+            silent.enter_context(socket.create_connection(("127.0.0.1", guard.port), 5))
+        with RawConnection(guard.address) as one_more:
+            assert one_more.is_closed_by_peer()
+        assert served.command("admin", {"hello": 1})["ok"] == 1
+        with socket.socket() as elsewhere:
+            elsewhere.settimeout(5)
+            elsewhere.bind(("127.0.0.2", 0))
+            elsewhere.connect(("127.0.0.1", guard.port))
+            elsewhere.sendall(op_msg({"hello": 1, "$db": "admin"}))
+            assert elsewhere.recv(4), "another address arrives"
+        assert "256 connections of 127.0.0.1, or its /64, have sent no message" in guard.log
+        silent.close()
+        assert within(5, lambda: _is_served(guard))
+
+
+def _is_served(guard: Guard) -> bool:
+    with contextlib.suppress(ConnectionEnded, ConnectionError):
+        return bool(hello(guard.address)["ok"])
+    return False
 
 
 # ---- where it listens -----------------------------------------------------------------------------------------------

@@ -107,10 +107,14 @@ class Client:
             handshake_timeout_secs=HANDSHAKE_SECS,
             message_timeout_secs=MESSAGE_SECS,
         )
-        self.connection = ClientConnection(SocketTransport(ours), self.session, shell)
+        self.connection = ClientConnection(SocketTransport(ours), self.session, shell, self.arrived)
         self.ended_at = 0.0
+        self.arrived_after = None
         self._ended = trio.Event()
         nursery.start_soon(self._serve)
+
+    def arrived(self):
+        self.arrived_after = len(self.session.handled)
 
     async def _serve(self):
         await self.connection.serve()
@@ -186,6 +190,16 @@ async def test_a_stranger_may_be_idle_for_a_while_and_a_user_for_ever(clients, a
     await trio.sleep(80_000)
     user.sock.send(MESSAGE)
     assert await user.receive() == REPLY
+
+
+async def test_a_connection_has_arrived_with_its_first_whole_message(clients):
+    client = clients()
+    client.sock.send(MESSAGE[:20])
+    await trio.testing.wait_all_tasks_blocked()
+    assert client.arrived_after is None
+    client.sock.send(MESSAGE[20:])
+    assert await client.receive() == REPLY
+    assert client.arrived_after == 0
 
 
 # ---- messages -------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mongoguard.config.sections import Net, SetParameter
 from mongoguard.errors import ConfigError
 from mongoguard.model.names import RoleName
+from mongoguard.server.arrivals import Arrivals
 from mongoguard.server.incoming import IncomingRefused, receive_client
 from mongoguard.server.tls import ListenerTLS
 from mongoguard.server.transport import SocketTransport, TLSTransport
@@ -60,7 +61,7 @@ class Listener:
         return client, accepted
 
     async def receive(self, accepted):
-        incoming = await receive_client(accepted, self.net, self.tls)
+        incoming = await receive_client(accepted, self.net, self.tls, Arrivals(1).begin())
         OPENED.append(incoming.transport._socket)
         return incoming
 

@@ -9,6 +9,7 @@ from mongoguard.config.proxy_protocol_section import ProxyProtocol
 from mongoguard.config.sections import Net
 from mongoguard.errors import ProtocolError
 from mongoguard.model.restriction import Peer
+from mongoguard.server.arrivals import Arrivals
 from mongoguard.server.incoming import IncomingRefused, receive_client
 from mongoguard.server.proxy_header import true_peer
 from mongoguard.server.tls import begins_tls
@@ -192,12 +193,12 @@ UNIX_TRUST = {"proxyProtocol": {"trustedSources": ["unix"]}}
 async def test_a_unix_socket_is_private_unless_a_balancer_stands_before_it(ends):
     near, far = ends
     far.sendall(MESSAGE)
-    incoming = await receive_client(near, net(), None)
+    incoming = await receive_client(near, net(), None, Arrivals(1).begin())
     assert incoming.channel.is_private
     assert (incoming.peer.client, incoming.peer.is_proxied) == (None, False)
     left(near)
     far.sendall(LINE)
-    incoming = await receive_client(near, net(**UNIX_TRUST), None)
+    incoming = await receive_client(near, net(**UNIX_TRUST), None, Arrivals(1).begin())
     assert not incoming.channel.is_private
     assert incoming.peer == CLIENT
 
@@ -206,7 +207,7 @@ async def test_a_refusal_says_who_was_refused_and_why(ends):
     near, far = ends
     far.sendall(LINE)
     with pytest.raises(IncomingRefused, match="trustedSources does not name") as error:
-        await receive_client(near, net(), None)
+        await receive_client(near, net(), None, Arrivals(1).begin())
     assert error.value.event.peer == Peer(None, None)
 
 
@@ -216,7 +217,7 @@ async def test_a_header_that_does_not_come_in_time_ends_the_connection(ends, fir
     far.sendall(first)
     began = trio.current_time()
     with pytest.raises(TimeoutError):
-        await receive_client(near, net(**UNIX_TRUST), None)
+        await receive_client(near, net(**UNIX_TRUST), None, Arrivals(1).begin())
     assert trio.current_time() - began == pytest.approx(5)
 
 
@@ -232,6 +233,6 @@ async def test_a_drip_does_not_move_the_deadline(ends, autojump_clock):
         nursery.start_soon(drip)
         began = trio.current_time()
         with pytest.raises(TimeoutError):
-            await receive_client(near, net(**UNIX_TRUST), None)
+            await receive_client(near, net(**UNIX_TRUST), None, Arrivals(1).begin())
         assert trio.current_time() - began == pytest.approx(5)
         nursery.cancel_scope.cancel()

@@ -4,6 +4,7 @@ directory that hangs keeps nobody in.
 
 import logging
 import socket
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ import trio
 from mongoguard.model.names import UserName
 from mongoguard.model.user import User
 from mongoguard.server import app
+from mongoguard.server.arrivals import Arrivals
 from mongoguard.server.directory import REFRESH_SHARE
 from mongoguard.server.standing_task import RESTART_SECS, keep_running
 
@@ -49,11 +51,13 @@ async def test_an_error_of_ours_before_the_first_message_costs_one_connection(mo
 
     monkeypatch.setattr(app, "receive_client", receive_client)
     near, far = socket.socketpair()
-    application = SimpleNamespace(_settings=SimpleNamespace(net=None), _tls=None, _arriving=1)
+    application = SimpleNamespace(_settings=SimpleNamespace(net=None), _tls=None)
+    application._receive = partial(app.Application._receive, application)
+    arrivals = Arrivals(1)
     with far:
-        await app.Application._serve(application, near)
+        await app.Application._serve(application, near, arrivals.begin())
         assert far.recv(1) == b""
-    assert application._arriving == 0
+    assert (arrivals.open, arrivals.arriving) == (0, 0)
     assert caplog.messages == ["a connection is closed by an internal error"]
 
 

@@ -1,0 +1,123 @@
+"""Arrivals: how many connections there may be, and how many of them that have not sent their first message.
+
+In: each accepted connection; where it comes from, as that becomes known; its first message; its end. Out: a place for
+it, or `ArrivalRefused`. Must not know sockets, TLS or sessions.
+
+A connection that has sent nothing costs its client next to nothing, and mongoguard as much as a TLS handshake that is
+half done holds. So there may be fewer of them than of those that are served; and fewer of one address, or else one host
+would keep all others from arriving. Whoever is served notices neither bound.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from types import TracebackType
+
+import trio
+
+from mongoguard.authn.throttle import address_key
+from mongoguard.errors import GuardError
+from mongoguard.model.restriction import Address
+
+__all__ = ["MAX_ARRIVING", "MAX_ARRIVING_PER_ADDRESS", "TELL_SECS", "Arrival", "ArrivalRefused", "Arrivals"]
+
+log = logging.getLogger(__name__)
+
+MAX_ARRIVING = 2_048
+"""A handshake that is half done holds 43 KB: 88 MB in all. Honest ones end within some round trips."""
+
+MAX_ARRIVING_PER_ADDRESS = 256
+"""Drivers open two connections of a pool at a time (maxConnecting), and two for their monitors: 64 clients behind one
+address may begin at the same instant, and eight such addresses."""
+
+TELL_SECS = 10
+"""How often the log tells of refused connections: whoever floods the listener must not flood the log, too."""
+
+
+class ArrivalRefused(GuardError):
+    """There is no place for a connection; the text says why, for the log."""
+
+
+class Arrival:
+    """One connection's place, given back when the block ends. Nobody knows yet where it comes from."""
+
+    __slots__ = ("_arrivals", "_has_arrived", "_key")
+
+    def __init__(self, arrivals: Arrivals) -> None:
+        """For `Arrivals.begin` alone."""
+        self._arrivals = arrivals
+        self._key: bytes | None = None
+        self._has_arrived = False
+
+    def come_from(self, address: Address | None) -> None:
+        """Count it for that address (None: a Unix socket) and no longer for one before. Raises `ArrivalRefused`."""
+        key = address_key(address)
+        if key == self._key:
+            return
+        by_address = self._arrivals.by_address
+        if by_address[key] >= MAX_ARRIVING_PER_ADDRESS:
+            raise ArrivalRefused(
+                f"{MAX_ARRIVING_PER_ADDRESS} connections of {address}, or its /64, have sent no message"
+            )
+        self._forget_address()
+        by_address[key] += 1
+        self._key = key
+
+    def arrived(self) -> None:
+        """Its first message has come, or will not."""
+        if not self._has_arrived:
+            self._has_arrived = True
+            self._arrivals.arriving -= 1
+            self._forget_address()
+
+    def _forget_address(self) -> None:
+        if self._key is not None:
+            by_address = self._arrivals.by_address
+            by_address[self._key] -= 1
+            if not by_address[self._key]:
+                del by_address[self._key]
+            self._key = None
+
+    def __enter__(self) -> Arrival:
+        """Hold the place."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the place back: the connection has ended."""
+        self.arrived()
+        self._arrivals.open -= 1
+
+
+class Arrivals:
+    """The connections of one process: `open`, those `arriving` among them, and these `by_address`."""
+
+    def __init__(self, max_open: int) -> None:
+        """There are none; `max_open` is net.maxIncomingConnections."""
+        self.open = 0
+        self.arriving = 0
+        self.by_address: Counter[bytes] = Counter()
+        self._max_open = max_open
+        self._refused = 0
+        self._told_at = -math.inf
+
+    def begin(self) -> Arrival:
+        """A place for an accepted connection; it must be entered as a context. Raises `ArrivalRefused`."""
+        if self.open >= self._max_open:
+            raise ArrivalRefused("net.maxIncomingConnections is reached")
+        if self.arriving >= MAX_ARRIVING:
+            raise ArrivalRefused(f"{MAX_ARRIVING} connections have sent no message")
+        self.open += 1
+        self.arriving += 1
+        return Arrival(self)
+
+    def tell(self, refused: ArrivalRefused) -> None:
+        """Log a refusal, every `TELL_SECS` at most, and then how many there were."""
+        self._refused += 1
+        now = trio.current_time()
+        if now - self._told_at >= TELL_SECS:
+            log.warning("%s: a connection is refused (%d since the last time)", refused, self._refused)
+            self._refused, self._told_at = 0, now
