@@ -15,12 +15,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from mongoguard.config.ldap_parameters import OTHER_NAMES
 from mongoguard.config.unsupported_keys import UNSUPPORTED_KEYS
 
 __all__ = ["describe"]
 
 _SHOWABLE = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,23}")
-_EXTRA_KEYS = ("upstream.uriFile",)
+_EXTRA_KEYS = ("upstream.uriFile", *(f"setParameter.{name}" for name in OTHER_NAMES))
 """Keys that are resolved before the models see them."""
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from mongoguard.authn.ldap.group_lookup import GroupLookup, NestedGroups
 from mongoguard.authn.ldap.query_template import PROVIDED_USER
@@ -24,14 +24,20 @@ from mongoguard.config.secret import Secret
 from mongoguard.config.section import FilePath, Section
 from mongoguard.errors import ConfigError
 
-__all__ = ["LDAP_TIMEOUT_MS", "Ldap", "LdapAuthz", "LdapBind", "ServerName", "read_query_passwords"]
+__all__ = [
+    "DEFAULT_STALENESS_SECS",
+    "LDAP_TIMEOUT_MS",
+    "Ldap",
+    "LdapAuthz",
+    "LdapBind",
+    "ServerName",
+    "read_query_passwords",
+]
 
 LDAP_TIMEOUT_MS = 10_000
 """Enterprise's default for security.ldap.timeoutMS, well below the 20 to 30 s in which drivers give a login up."""
 DEFAULT_STALENESS_SECS = 90
 """Enterprise's default for ldapUserCacheStalenessInterval."""
-MIN_STALENESS_SECS = 3
-"""A third of it is the refresh interval, and users are looked at once a second at most."""
 MAX_SERVERS = 32
 """Replicas of one directory; a login that has to try all of them must still end."""
 
@@ -96,6 +102,14 @@ def _method(value: Any) -> Any:
     return value
 
 
+def _no_os_defaults(value: bool) -> bool:
+    if value:
+        raise ValueError(
+            "true is not supported: it is for Windows; write bind.queryUser and bind.queryPassword"
+        )
+    return value
+
+
 class LdapBind(Section):
     """security.ldap.bind: the service identity that searches. Without it searches are anonymous."""
 
@@ -107,6 +121,10 @@ class LdapBind(Section):
     )
     query_passwords: tuple[Secret, ...] = Field(
         default=(), alias="queryPassword", description="a password, or a list of passwords to try in order"
+    )
+
+    use_os_defaults: Annotated[bool, AfterValidator(_no_os_defaults)] = Field(
+        default=False, alias="useOSDefaults", description="true or false"
     )
 
     @model_validator(mode="after")
@@ -166,9 +184,9 @@ class Ldap(Section):
     user_cache_staleness_secs: int = Field(
         default=DEFAULT_STALENESS_SECS,
         alias="userCacheStalenessSecs",
-        ge=MIN_STALENESS_SECS,
+        ge=1,
         le=86_400,
-        description=f"a number of seconds from {MIN_STALENESS_SECS} to 86400",
+        description="a number of seconds from 1 to 86400",
     )
     validate_server_config: bool = Field(
         default=True, alias="validateLDAPServerConfig", description="true or false"

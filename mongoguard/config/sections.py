@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from mongoguard.config.ldap_parameters import LdapParameters
 from mongoguard.config.ldap_section import Ldap
 from mongoguard.config.login_limits_section import LoginLimitsSection
 from mongoguard.config.oidc_section import OidcParameters
@@ -49,8 +50,6 @@ DEFAULT_MESSAGE_SECS = 60
 """48 MB arrive within this over 6.4 Mbit/s; a sender slower than that is an attack more often than a link."""
 DEFAULT_UNAUTHENTICATED_BYTES = 131072
 """A hello with its client document is below 4 KB, a SASL step below 16 KB; a Kerberos ticket reaches 64 KB."""
-DEFAULT_LDAP_CONNECTIONS = 4
-"""A group search takes a millisecond, so four connections serve more logins than one process can check."""
 
 
 def _names(value: Any) -> Any:
@@ -274,7 +273,7 @@ class Security(Section):
         return self
 
 
-class SetParameter(TLSParameters, OidcParameters):
+class SetParameter(TLSParameters, OidcParameters, LdapParameters):
     """setParameter: the server parameters of mongod that mean something here."""
 
     authentication_mechanisms: Annotated[tuple[str, ...], BeforeValidator(_mechanisms)] = Field(
@@ -287,27 +286,6 @@ class SetParameter(TLSParameters, OidcParameters):
     )
     audit_authorization_success: bool = Field(
         default=False, alias="auditAuthorizationSuccess", description="true or false"
-    )
-    ldap_user_cache_staleness_interval: int | None = Field(
-        default=None,
-        alias="ldapUserCacheStalenessInterval",
-        ge=3,
-        le=86_400,
-        description="a number of seconds from 3 to 86400",
-    )
-    ldap_pool_max_connections: int = Field(
-        default=DEFAULT_LDAP_CONNECTIONS,
-        alias="ldapConnectionPoolMaximumConnectionsPerHost",
-        ge=1,
-        le=1000,
-        description="a number of connections from 1 to 1000",
-    )
-    ldap_pool_idle_secs: int = Field(
-        default=300,
-        alias="ldapConnectionPoolIdleHostTimeoutSecs",
-        ge=1,
-        le=86_400,
-        description="a number of seconds from 1 to 86400",
     )
 
 

@@ -17,6 +17,7 @@ from mongoguard.authn.gssapi import GSSAPI
 from mongoguard.authn.oidc import OIDC
 from mongoguard.authn.x509.login import X509_MECHANISM
 from mongoguard.config.key_problems import describe
+from mongoguard.config.ldap_parameters import by_given_name, freshness_problem, resolve_other_names
 from mongoguard.config.ldap_section import read_query_passwords
 from mongoguard.config.secret import Secret
 from mongoguard.config.section import Section
@@ -75,13 +76,9 @@ class Settings(Section):
         ldap, parameters = self.security.ldap, self.set_parameter
         if ldap is None and "PLAIN" in parameters.authentication_mechanisms:
             raise ValueError("setParameter.authenticationMechanisms: PLAIN needs security.ldap")
-        if parameters.ldap_user_cache_staleness_interval is not None and (
-            ldap is None or "user_cache_staleness_secs" in ldap.model_fields_set
-        ):
-            raise ValueError(
-                "setParameter.ldapUserCacheStalenessInterval: another name for "
-                "security.ldap.userCacheStalenessSecs; set that one alone"
-            )
+        problem = None if ldap is None else freshness_problem(ldap, parameters)
+        if problem is not None:
+            raise ValueError(problem)
         return self
 
     @model_validator(mode="after")
@@ -138,10 +135,16 @@ class Settings(Section):
         ldap = self.security.ldap
         if ldap is None:
             return 0
-        return self.set_parameter.ldap_user_cache_staleness_interval or ldap.user_cache_staleness_secs
+        return self.set_parameter.staleness_secs(ldap)
+
+    @property
+    def ldap_refresh_secs(self) -> float | None:
+        """How often groups are asked for in the background; None: never, or there is no `security.ldap`."""
+        ldap = self.security.ldap
+        return None if ldap is None else self.set_parameter.refresh_secs(ldap)
 
     def warnings(self) -> tuple[str, ...]:
-        """What is allowed but dangerous, one sentence each; printed at start and by `mongoguard check`."""
+        """What is allowed but dangerous or useless, one sentence each; printed at start and by `mongoguard check`."""
         uri = self.upstream.uri.reveal()
         hosts = _hosts(uri)
         encrypted = uri.startswith("mongodb+srv://") or re.search(r"[?&](tls|ssl)=true\b", uri, re.IGNORECASE)
@@ -197,7 +200,8 @@ class Settings(Section):
                 _MISTAKEN_ACCOUNTS,
             ),
         )
-        return tuple(text for dangerous, text in checks if dangerous)
+        without_effect = self.set_parameter.warnings(self.security.ldap)
+        return (*(text for dangerous, text in checks if dangerous), *without_effect)
 
 
 def parse_settings(
@@ -218,6 +222,8 @@ def parse_settings(
     if not isinstance(values, dict):
         raise ConfigError(f"{source}: expected a mapping of keys such as net, upstream, security")
     problems, values = _resolve_uri(values, environ, read_file)
+    more, values, names = resolve_other_names(values)
+    problems += more
     more, values = read_query_passwords(values, lambda t, key, into: _substitute(t, environ, key, into))
     problems += more
     more, values = read_key_password(values, lambda t, key, into: _substitute(t, environ, key, into))
@@ -231,7 +237,7 @@ def parse_settings(
         problems += [p for e in errors if (p := describe(Settings, e)) and p not in problems]
         settings = None
     if problems or settings is None:
-        raise ConfigError("\n".join(f"{source}: {problem}" for problem in problems))
+        raise ConfigError("\n".join(f"{source}: {by_given_name(problem, names)}" for problem in problems))
     return settings
 
 

@@ -13,11 +13,6 @@ __all__ = ["UNSUPPORTED_KEYS"]
 _LATER = "not supported yet by this version of mongoguard"
 _UPSTREAM = "a setting of the server behind mongoguard; it belongs in that server's own configuration file"
 
-_LDAP = "not supported: nothing of the directory is changed while mongoguard runs; write security.ldap."
-_ONE_STALENESS = (
-    "not supported: the directory is asked again after a third of security.ldap.userCacheStalenessSecs, and an answer "
-    "older than that is never used"
-)
 _NO_MEMBER = (
     "not supported: mongoguard is no member of a cluster; its certificate towards the upstream goes into upstream.uri "
     "(tlsCertificateKeyFile=...)"
@@ -55,32 +50,7 @@ UNSUPPORTED_KEYS: Mapping[str, str] = {
     "net.transportLayer": _UPSTREAM,
     "net.http": _UPSTREAM,
     "upstream.tls": "not supported; TLS options go into upstream.uri (tls=true&tlsCAFile=...)",
-    "security.ldap.bind.useOSDefaults": "not supported: it is for Windows; write bind.queryUser and bind.queryPassword",
     "security.ldap.bind.saslMechanisms": "not supported: the directory is bound by bind.method simple",
-    "setParameter.ldapServers": f"{_LDAP}servers",
-    "setParameter.ldapQueryUser": f"{_LDAP}bind.queryUser",
-    "setParameter.ldapQueryPassword": f"{_LDAP}bind.queryPassword",
-    "setParameter.ldapTimeoutMS": f"{_LDAP}timeoutMS",
-    "setParameter.ldapRetryCount": f"{_LDAP}retryCount",
-    "setParameter.ldapUserToDNMapping": f"{_LDAP}userToDNMapping",
-    "setParameter.ldapUserCacheInvalidationInterval": _ONE_STALENESS,
-    "setParameter.ldapUserCacheRefreshInterval": _ONE_STALENESS,
-    "setParameter.ldapShouldRefreshUserCacheEntries": _ONE_STALENESS,
-    "setParameter.ldapForceMultiThreadMode": "not needed: mongoguard does not use libldap",
-    "setParameter.ldapEnableOpenLDAPLogging": "not needed: mongoguard does not use libldap",
-    "setParameter.ldapDebug": "not needed: mongoguard does not use libldap; write systemLog.verbosity",
-    "setParameter.ldapFollowReferrals": "not supported: a referral would give the service's password away",
-    "setParameter.ldapUseConnectionPool": "not needed: searches always use a pool",
-    "setParameter.ldapConnectionPoolMinimumConnectionsPerHost": "not needed: connections are opened when they are used",
-    "setParameter.ldapConnectionPoolMaximumConnectionsInProgressPerHost": "not needed: ldapConnectionPoolMaximum"
-    "ConnectionsPerHost is the bound",
-    "setParameter.ldapConnectionPoolHostRefreshIntervalMillis": "not supported: a server that failed is tried again "
-    "after half a minute",
-    "setParameter.ldapConnectionPoolUseLatencyForHostPriority": "not supported: servers are tried in the order of "
-    "security.ldap.servers",
-    "setParameter.ldapConnectionPoolSizePerHost": "write ldapConnectionPoolMaximumConnectionsPerHost",
-    "setParameter.ldapUserToDNCacheTTLSeconds": _ONE_STALENESS,
-    "setParameter.ldapUserToDNCacheSize": "not supported: names are mapped anew whenever the directory is asked",
     "security.sasl.saslauthdSocketPath": "not supported: mongoguard asks the directory itself; write security.ldap",
     "setParameter.saslauthdPath": "not supported: mongoguard asks the directory itself; write security.ldap",
     "setParameter.saslHostName": "not supported: write security.sasl.hostName",

@@ -332,7 +332,7 @@ def _ldap_users(
     if ldap is None:
         return None
     interval = settings.security.user_cache_invalidation_interval_secs
-    return LdapUserDirectory(base, ldap, settings.ldap_staleness_secs, interval)
+    return LdapUserDirectory(base, ldap, settings.ldap_staleness_secs, interval, settings.ldap_refresh_secs)
 
 
 def _session_settings(settings: Settings) -> SessionSettings:

@@ -79,8 +79,8 @@ class LdapDirectory:
         self.pool = SearchPool(
             self._open_for_searches,
             self._servers.failed,
-            settings.set_parameter.ldap_pool_max_connections,
-            settings.set_parameter.ldap_pool_idle_secs,
+            settings.set_parameter.search_connections,
+            settings.set_parameter.search_idle_secs,
         )
 
     # ---- the steps --------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 In: groups by user name, the time. Out: an answer that may be used, or none. Must not ask anybody.
 
 One number governs: an answer is used for `staleness_secs` after it was asked for, never longer. It is asked for again
-after a third of that, so two thirds remain for a directory that does not answer.
+after `refresh_secs`, a third of that unless configured, so two thirds remain for a directory that does not answer.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class GroupAnswer:
 class GroupCache:
     """Answers by user name; the least recently used are forgotten first."""
 
-    def __init__(self, staleness_secs: float) -> None:
+    def __init__(self, staleness_secs: float, refresh_secs: float) -> None:
         """Start empty."""
         self.staleness_secs = staleness_secs
-        self.refresh_secs = staleness_secs / 3
+        self.refresh_secs = refresh_secs
         self._answers: OrderedDict[str, GroupAnswer] = OrderedDict()
         self._kept = 0
 

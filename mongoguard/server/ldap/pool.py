@@ -19,7 +19,7 @@ __all__ = ["SearchPool"]
 
 
 class SearchPool:
-    """At most `size` connections, closed when nobody has used them for `idle_secs`."""
+    """At most `size` connections, closed when nobody has used them for `idle_secs`; 0 keeps none for another search."""
 
     def __init__(
         self,
@@ -76,6 +76,9 @@ class SearchPool:
             entries = await connection.search(query)
         if scope.cancelled_caught:
             raise DirectoryConnectionLost(f"{connection.server}: a search was not answered in time")
+        if self._idle_secs == 0:
+            connection.close()
+            return entries
         connection.idle_since = trio.current_time()
         self._idle.append(connection)
         return entries

@@ -54,14 +54,24 @@ class LdapUserDirectory:
     """`base` knows everybody else, and the roles."""
 
     def __init__(
-        self, base: UserDirectory, directory: LdapDirectory, staleness_secs: float, watch_secs: float
+        self,
+        base: UserDirectory,
+        directory: LdapDirectory,
+        staleness_secs: float,
+        watch_secs: float,
+        refresh_secs: float | None,
     ) -> None:
-        """Start with an empty cache. `watch_secs` is how often whoever asks would call `refresh` anyway."""
+        """Start with an empty cache. `watch_secs` is how often whoever asks would call `refresh` anyway.
+
+        Without `refresh_secs` nothing is asked in the background: a command asks when the last answer would become too
+        old before sessions are looked at again.
+        """
         self._base = base
         self._directory = directory
-        self._cache = GroupCache(staleness_secs)
-        self.watch_secs = min(watch_secs, self._cache.refresh_secs)
+        self._in_background = refresh_secs is not None
+        self.watch_secs = min(watch_secs, staleness_secs / 3, refresh_secs or staleness_secs)
         """How often `refresh` must be called, for no answer to be used for too long."""
+        self._cache = GroupCache(staleness_secs, refresh_secs or staleness_secs - self._look_ahead)
         self._questions: dict[str, _Question] = {}
         self._live: frozenset[str] = frozenset()
         self._dn_roles: tuple[frozenset[str], DnRoles] = (frozenset(), read_dn_roles(()))
@@ -105,7 +115,7 @@ class LdapUserDirectory:
         asked = frozenset(requests)
         ours = {request for request in asked if self._is_ours(request)}
         self._live = frozenset(request.name.user for request in ours)
-        soon = trio.current_time() + self.watch_secs * (1 + REFRESH_SHARE)
+        soon = trio.current_time() + self._look_ahead
         answers = dict(await self._base.refresh(asked - ours))
         for request in ours:
             answer = self._cache.usable(request.name.user, soon)
@@ -119,13 +129,13 @@ class LdapUserDirectory:
         return await self._base.admin_role_names()
 
     async def keep_up(self) -> None:
-        """Ask for the groups of live sessions' users before the answers become old, for ever."""
+        """Ask for the groups of live sessions' users when they are due, and close idle connections, for ever."""
         while True:
             await trio.sleep(min(LOOK_SECS, self.watch_secs))
             self._directory.pool.close_idle()
             now = trio.current_time()
-            due = [name for name in self._live if self._cache.is_due(name, now)]
-            await self._ask_for(due)
+            if self._in_background:
+                await self._ask_for([name for name in self._live if self._cache.is_due(name, now)])
 
     async def _ask_for(self, names: list[str]) -> None:
         """Ask for these users' groups, until the directory is away. An error about one user leaves the others be."""
@@ -158,6 +168,11 @@ class LdapUserDirectory:
             name, error = next(iter(failed.items()))
             who = f"{name}@{EXTERNAL_DB}"
             log.warning("users keep their last groups, %d in all, such as %s: %s", len(failed), who, error)
+
+    @property
+    def _look_ahead(self) -> float:
+        """In how many seconds whoever is not left out by `refresh` is asked for again at the latest."""
+        return self.watch_secs * (1 + REFRESH_SHARE)
 
     def _is_ours(self, request: UserRequest) -> bool:
         return (
@@ -218,7 +233,8 @@ class LdapUserDirectory:
         """The groups, asked for when they are due. Raises `LdapRefusal`, and `DirectoryUnavailable` without any."""
         now = trio.current_time()
         answer = self._cache.usable(name, now)
-        if answer is not None and (name in self._live or not self._cache.is_due(name, now)):
+        kept_up = self._in_background and name in self._live
+        if answer is not None and (kept_up or not self._cache.is_due(name, now)):
             return answer
         try:
             return await self._ask_once(name)

@@ -52,7 +52,12 @@ def test_a_whole_enterprise_section_is_accepted():
             "servers": "dc1.example:636, dc2.example,srv:corp.example , srv_raw:_ldap._tcp.corp.example, [::1]:3269",
             "transportSecurity": "startTLS",
             "CAFile": "/etc/ca.pem",
-            "bind": {"method": "simple", "queryUser": "cn=svc", "queryPassword": ["new", "${OLD}"]},
+            "bind": {
+                "method": "simple",
+                "queryUser": "cn=svc",
+                "queryPassword": ["new", "${OLD}"],
+                "useOSDefaults": False,
+            },
             "timeoutMS": 5000,
             "retryCount": 2,
             "userToDNMapping": '[{match: "x"}]'.replace("match", '"match"').replace(
@@ -97,7 +102,7 @@ def test_a_whole_enterprise_section_is_accepted():
         ({"transportSecurity": "starttls"}, 'expected tls, startTLS or none, not "starttls"'),
         ({"transportSecurity": "none", "CAFile": "f"}, "security.ldap.CAFile is only used with"),
         ({"bind": {"method": "sasl"}}, "security.ldap.bind.method: sasl is not supported: DIGEST-MD5"),
-        ({"bind": {"useOSDefaults": True}}, "security.ldap.bind.useOSDefaults: not supported: it is for Windows"),
+        ({"bind": {"useOSDefaults": True}}, "security.ldap.bind.useOSDefaults: true is not supported: it is for Windows"),
         ({"bind": {"saslMechanisms": "GSSAPI"}}, "security.ldap.bind.saslMechanisms: not supported"),
         ({"bind": {"queryUser": "cn=s"}}, "queryUser and queryPassword need each other"),
         ({"bind": {"queryPassword": "x"}}, "queryUser and queryPassword need each other"),
@@ -122,58 +127,13 @@ def test_a_whole_enterprise_section_is_accepted():
             {"authz": {"queryTemplate": TEMPLATE}, "roleMapping": {"dba": ["root"]}},
             "security.ldap.roleMapping: 'dba' is not a group's DN",
         ),
-        ({"userCacheStalenessSecs": 2}, "security.ldap.userCacheStalenessSecs: expected a number of seconds from 3"),
+        ({"userCacheStalenessSecs": 0}, "security.ldap.userCacheStalenessSecs: expected a number of seconds from 1"),
         ({"server": "x"}, "security.ldap.server: unknown key; did you mean security.ldap.servers?"),
     ],
 )  # fmt: skip
 def test_a_wrong_key_is_refused_with_its_path_and_what_was_expected(ldap, expected):
     servers = {} if not ldap or "server" in ldap else {"servers": "ldap.example"}
     assert expected in problem({**servers, **ldap})
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("ldapUserCacheInvalidationInterval", "an answer older than that is never used"),
-        ("ldapUserCacheRefreshInterval", "a third of security.ldap.userCacheStalenessSecs"),
-        ("ldapShouldRefreshUserCacheEntries", "a third of security.ldap.userCacheStalenessSecs"),
-        ("ldapForceMultiThreadMode", "mongoguard does not use libldap"),
-        ("ldapEnableOpenLDAPLogging", "mongoguard does not use libldap"),
-        ("ldapUseConnectionPool", "searches always use a pool"),
-        ("ldapConnectionPoolMinimumConnectionsPerHost", "opened when they are used"),
-        ("ldapConnectionPoolMaximumConnectionsInProgressPerHost", "is the bound"),
-        ("ldapConnectionPoolHostRefreshIntervalMillis", "tried again"),
-        ("ldapConnectionPoolUseLatencyForHostPriority", "the order of security.ldap.servers"),
-        ("ldapServers", "write security.ldap.servers"),
-        ("ldapQueryUser", "write security.ldap.bind.queryUser"),
-        ("ldapQueryPassword", "write security.ldap.bind.queryPassword"),
-        ("ldapTimeoutMS", "write security.ldap.timeoutMS"),
-        ("ldapRetryCount", "write security.ldap.retryCount"),
-        ("ldapUserToDNMapping", "write security.ldap.userToDNMapping"),
-        ("ldapFollowReferrals", "not supported"),
-    ],
-)
-def test_an_enterprise_parameter_without_a_meaning_here_is_refused_with_a_sentence(name, expected):
-    text = problem({"servers": "h"}, parameters={name: 30})
-    assert text.startswith(f"c: setParameter.{name}: ")
-    assert expected in text
-
-
-def test_the_staleness_goes_by_enterprises_name_too_and_only_one_of_the_two():
-    assert read({"servers": "h"}, {"ldapUserCacheStalenessInterval": 45}).ldap_staleness_secs == 45
-    assert read({"servers": "h", "userCacheStalenessSecs": 60}).ldap_staleness_secs == 60
-    both = problem(
-        {"servers": "h", "userCacheStalenessSecs": 60}, parameters={"ldapUserCacheStalenessInterval": 45}
-    )
-    assert "setParameter.ldapUserCacheStalenessInterval: another name for" in both
-
-
-def test_the_pool_takes_enterprises_parameters():
-    parameters = read(
-        {"servers": "h"},
-        {"ldapConnectionPoolMaximumConnectionsPerHost": 2, "ldapConnectionPoolIdleHostTimeoutSecs": 60},
-    ).set_parameter
-    assert (parameters.ldap_pool_max_connections, parameters.ldap_pool_idle_secs) == (2, 60)
 
 
 def test_the_query_password_is_never_printed():

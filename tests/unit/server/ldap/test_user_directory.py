@@ -103,7 +103,7 @@ def base():
 
 @pytest.fixture
 def users(base, ldap):
-    return LdapUserDirectory(base, ldap, staleness_secs=90, watch_secs=5)
+    return LdapUserDirectory(base, ldap, staleness_secs=90, watch_secs=5, refresh_secs=30)
 
 
 def roles(user):
@@ -185,7 +185,7 @@ async def test_a_user_whose_last_answer_is_too_old_does_not_come_in_by_it(users,
 
 
 async def test_a_silent_directory_is_asked_about_few_users_at_a_time(base, ldap, autojump_clock):
-    users = LdapUserDirectory(base, ldap, staleness_secs=90, watch_secs=5)
+    users = LdapUserDirectory(base, ldap, staleness_secs=90, watch_secs=5, refresh_secs=30)
     requests = [UserRequest(UserName(f"u{n}", "$external")) for n in range(50)]
     for request in requests:
         ldap.people[request.name.user] = (DBA,)
@@ -207,7 +207,7 @@ async def test_a_silent_directory_is_asked_about_few_users_at_a_time(base, ldap,
 async def test_users_whose_groups_can_not_be_had_do_not_keep_those_of_others_from_being_asked_for(
     broken, base, ldap, autojump_clock, caplog
 ):
-    users = LdapUserDirectory(base, ldap, staleness_secs=90, watch_secs=5)
+    users = LdapUserDirectory(base, ldap, staleness_secs=90, watch_secs=5, refresh_secs=30)
     requests = [UserRequest(UserName(f"u{n}", "$external")) for n in range(20)]
     names = {request.name.user for request in requests}
     ldap.people = dict.fromkeys(names, (DBA,))
@@ -302,7 +302,7 @@ async def test_a_user_whom_the_directory_knows_no_more_is_gone(users, ldap, auto
 
 async def test_without_a_template_the_base_directory_decides(base, autojump_clock):
     ldap = StandInDirectory(template=False)
-    users = LdapUserDirectory(base, ldap, 90, 5)
+    users = LdapUserDirectory(base, ldap, 90, 5, 30)
     assert await users.fetch(ANN) is None
     base.users[ANN.name] = known = User(ANN.name)
     assert await users.fetch(ANN) is known
@@ -369,10 +369,10 @@ async def test_nobody_logs_in_while_the_directory_is_away_even_with_groups_that_
 
 
 async def test_a_user_without_a_role_is_let_in_unless_roles_are_required(base, ldap, autojump_clock, caplog):
-    users = LdapUserDirectory(base, ldap, 90, 5)
+    users = LdapUserDirectory(base, ldap, 90, 5, 30)
     assert (await users.check_password(CheckPassword("bob", "right"))).accepted
     assert "authenticated, 0 groups, 0 matched" in caplog.text
-    users = LdapUserDirectory(base, StandInDirectory(require_roles=True), 90, 5)
+    users = LdapUserDirectory(base, StandInDirectory(require_roles=True), 90, 5, 30)
     check = await users.check_password(CheckPassword("bob", "right"))
     assert not check.accepted
     assert "0 groups, 0 matched" in check.reason
@@ -393,7 +393,7 @@ async def test_a_deployment_that_gives_no_roles_leaves_a_session_unrefreshed(use
 
 def test_the_cache_forgets_the_least_recently_used_when_it_holds_too_many_groups(monkeypatch):
     monkeypatch.setattr(group_cache, "MAX_GROUPS_KEPT", 10)
-    cache = GroupCache(90)
+    cache = GroupCache(90, 30)
     cache.keep("a", ("g",) * 3, 0)
     cache.keep("b", ("g",) * 3, 0)
     assert cache.usable("a", 1)
@@ -408,4 +408,4 @@ def test_the_cache_forgets_the_least_recently_used_when_it_holds_too_many_groups
 
 @pytest.mark.parametrize(("watch", "expected"), [(5, 5), (60, 30)])
 def test_sessions_are_looked_at_often_enough_for_the_bound(base, ldap, watch, expected):
-    assert LdapUserDirectory(base, ldap, 90, watch).watch_secs == expected
+    assert LdapUserDirectory(base, ldap, 90, watch, 30).watch_secs == expected
