@@ -155,3 +155,28 @@ async def test_unused_connections_are_closed_after_a_while(opened, autojump_cloc
     opened.pool.close_idle()
     assert opened.pool.idle == 0
     assert opened.connections[0].closed
+
+
+async def test_without_a_pool_each_search_has_a_connection_that_is_closed_after_it(autojump_clock):
+    opened = Opened(idle_secs=0)
+    for _ in range(3):
+        assert await opened.search() == (ENTRY,)
+        assert opened.pool.idle == 0
+    assert [(c.searches, c.closed) for c in opened.connections] == [(1, True)] * 3
+
+
+async def test_without_a_pool_there_are_never_more_than_its_size_either(autojump_clock):
+    opened = Opened(idle_secs=0)
+    most = 0
+
+    async def search():
+        nonlocal most
+        await opened.search()
+        most = max(most, sum(not c.closed for c in opened.connections))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(search)
+    assert most <= 2
+    assert trio.current_time() == pytest.approx(5, abs=0.1), "two at a time, a second each"
+    assert len(opened.connections) == 10

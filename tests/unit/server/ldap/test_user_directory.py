@@ -388,6 +388,88 @@ async def test_a_deployment_that_gives_no_roles_leaves_a_session_unrefreshed(use
         await users.fetch(ANN)
 
 
+# ---- intervals of refreshing ------------------------------------------------------------------------------------------
+
+
+async def in_the_background(users, secs, look=None):
+    """Let `keep_up` run for so long, with sessions being looked at as often as they must be."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(users.keep_up)
+        end = trio.current_time() + secs
+        while trio.current_time() < end:
+            await trio.sleep(users.watch_secs)
+            answers = await users.refresh([ANN])
+            if look is not None:
+                look(answers)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("refresh", "times"), [(10, 6), (30, 2), (60, 1)])
+async def test_live_users_are_asked_for_as_often_as_configured(base, ldap, autojump_clock, refresh, times):
+    users = LdapUserDirectory(base, ldap, 90, 5, refresh)
+    await users.fetch(ANN)
+    await users.refresh([ANN])
+    await in_the_background(users, 69)
+    assert len(ldap.asked) - 1 == times
+
+
+async def test_an_interval_as_long_as_the_bound_leaves_no_answer_in_use_beyond_it(base, ldap, autojump_clock):
+    users = LdapUserDirectory(base, ldap, 30, 60, 30)
+    assert users.watch_secs == 10, "sessions are looked at before answers are too old"
+    await users.fetch(ANN)
+    asked_at = trio.current_time() - 0.1
+    await users.refresh([ANN])
+    ldap.error = DirectoryUnavailable("gone")
+    seen = []
+    await in_the_background(users, 45, lambda answers: seen.append((trio.current_time(), ANN in answers)))
+    assert [time for time, there in seen if there]
+    assert all(time < asked_at + 30 for time, there in seen if there)
+
+
+async def test_without_refreshing_nothing_is_asked_in_the_background(base, ldap, autojump_clock):
+    users = LdapUserDirectory(base, ldap, 30, 5, None)
+    await users.fetch(ANN)
+    await users.refresh([ANN])
+    await in_the_background(users, 300)
+    assert ldap.asked == ["ann"]
+
+
+async def test_without_refreshing_a_command_asks_when_the_answer_would_become_too_old(
+    base, ldap, autojump_clock
+):
+    users = LdapUserDirectory(base, ldap, 30, 5, None)
+    first = await users.fetch(ANN)
+    ldap.people["ann"] = (DEV,)
+    await trio.sleep(15)
+    assert (await users.refresh([ANN]))[ANN] is first
+    assert await users.fetch(ANN) is first
+    await trio.sleep(9)
+    assert ANN not in await users.refresh([ANN]), "it would be too old before the next look"
+    assert roles(await users.fetch(ANN)) == [DEV], "although ann is live"
+    assert ldap.asked == ["ann", "ann"]
+
+
+async def test_without_refreshing_an_answer_older_than_the_interval_is_not_used(base, ldap, autojump_clock):
+    users = LdapUserDirectory(base, ldap, 30, 5, None)
+    first = await users.fetch(ANN)
+    await users.refresh([ANN])
+    ldap.error = DirectoryUnavailable("gone")
+    await trio.sleep(29)
+    assert await users.fetch(ANN) is first
+    await trio.sleep(1)
+    with pytest.raises(DirectoryUnavailable, match="gone"):
+        await users.fetch(ANN)
+
+
+async def test_without_refreshing_idle_connections_are_closed_all_the_same(
+    base, ldap, autojump_clock, monkeypatch
+):
+    closed = []
+    monkeypatch.setattr(ldap.pool, "close_idle", lambda: closed.append(trio.current_time()))
+    await in_the_background(LdapUserDirectory(base, ldap, 30, 5, None), 10)
+    assert len(closed) >= 9
+
+
 # ---- the cache --------------------------------------------------------------------------------------------------------
 
 
