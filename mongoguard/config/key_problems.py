@@ -32,9 +32,9 @@ def describe(root: type[BaseModel], error: ErrorDetails) -> str:
     if error["type"] == "extra_forbidden":
         return f"{path}: {_unknown(root, steps)}"
     if error["type"] == "value_error":
-        # Our own validators' words. Those of a whole section name their keys themselves.
+        # Our own validators' words. Those of a whole section, or of the whole file, name their keys themselves.
         text = str(error["ctx"]["error"])
-        return text if text.startswith(f"{path}.") else f"{path}: {text}"
+        return text if not path or text.startswith(f"{path}.") else f"{path}: {text}"
     expected = _expected(root, steps)
     if error["type"] == "missing":
         return f"{path}: required: {expected}"

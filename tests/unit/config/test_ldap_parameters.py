@@ -201,7 +201,9 @@ def test_one_number_governs_how_old_an_answer_may_be(parameters, own, staleness,
 )  # fmt: skip
 def test_intervals_that_contradict_each_other_are_refused(parameters, own, expected):
     ldap = SERVERS if own is None else {**SERVERS, "userCacheStalenessSecs": own}
-    assert expected in problem(parameters, ldap)
+    text = problem(parameters, ldap)
+    assert text.startswith("c: setParameter.")
+    assert expected in text
 
 
 def test_without_a_directory_there_is_no_number():
