@@ -25,12 +25,12 @@ __all__ = ["MAX_ARRIVING", "MAX_ARRIVING_PER_ADDRESS", "TELL_SECS", "Arrival", "
 
 log = logging.getLogger(__name__)
 
-MAX_ARRIVING = 2_048
-"""A handshake that is half done holds 43 KB: 88 MB in all. Honest ones end within some round trips."""
+MAX_ARRIVING = 4_096
+"""A handshake that is half done holds 43 KB: 176 MB in all. Honest ones end within some round trips."""
 
-MAX_ARRIVING_PER_ADDRESS = 256
-"""Drivers open two connections of a pool at a time (maxConnecting), and two for their monitors: 64 clients behind one
-address may begin at the same instant, and eight such addresses."""
+MAX_ARRIVING_PER_ADDRESS = 1_024
+"""Drivers open two connections of a pool at a time (maxConnecting), and two for their monitors: 256 clients behind one
+address may begin at the same instant, as they do when a server has failed, and four such addresses."""
 
 TELL_SECS = 10
 """How often the log tells of refused connections: whoever floods the listener must not flood the log, too."""

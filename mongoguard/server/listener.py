@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import resource
 import socket
 import stat
 from collections.abc import Callable
@@ -36,6 +37,7 @@ RETRY_ACCEPT_SECS = 0.1
 
 def open_listeners(net: Net) -> list[socket.socket]:
     """Listening sockets for every address and path. Raises `ConfigError` naming the one that failed."""
+    _allow_many_descriptors()
     listeners: list[socket.socket] = []
     try:
         for family, address in _tcp_addresses(net):
@@ -46,6 +48,12 @@ def open_listeners(net: Net) -> list[socket.socket]:
         close_listeners(listeners)
         raise
     return listeners
+
+
+def _allow_many_descriptors() -> None:
+    """Every client is a file descriptor, and the limit that holds unasked is often 1,024: ask for all there may be."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _port_of(listeners: list[socket.socket], port: int) -> int:

@@ -38,7 +38,7 @@ def arrive(arrivals, address, times):
 
 def test_one_address_may_have_so_many_on_their_way_and_others_arrive_beside_them(arrivals):
     arrive(arrivals, MALLORY, MAX_ARRIVING_PER_ADDRESS)
-    with pytest.raises(ArrivalRefused, match=r"256 connections of 192\.0\.2\.1, or its /64"):
+    with pytest.raises(ArrivalRefused, match=r"1024 connections of 192\.0\.2\.1, or its /64"):
         arrive(arrivals, MALLORY, 1)
     arrive(arrivals, ALICE, MAX_ARRIVING_PER_ADDRESS)
 
@@ -46,7 +46,7 @@ def test_one_address_may_have_so_many_on_their_way_and_others_arrive_beside_them
 def test_all_together_may_have_so_many_on_their_way(arrivals):
     for number in range(MAX_ARRIVING):
         arrive(arrivals, ip_address(number), 1)
-    with pytest.raises(ArrivalRefused, match="2048 connections have sent no message"):
+    with pytest.raises(ArrivalRefused, match="4096 connections have sent no message"):
         arrivals.begin()
 
 
