@@ -28,9 +28,10 @@ _PIPELINED = 24
 """Requests sent ahead of their replies: few enough that no socket's buffer fills."""
 
 UNAUTHORIZED = 13
-RAN = frozenset({0, 11, 26, 27, 31, 48, 166, 51002, 51003, 51132})
+RAN = frozenset({0, 11, 26, 27, 31, 48, 166, 10210, 51002, 51003, 51132})
 """Codes that a command ends with when it was run: done; no such user, collection, index or role, or there already is one;
-a document without _id comes to `$merge` (out of a view, which one side may have changed).
+a document without _id comes to `$merge` (out of a view, which one side may have changed); a stored function without a value
+(10210, at the first `$where` after system.js was written to).
 
 Which of them depends on what was run before, and what one side refuses on purpose the other has done.
 """
