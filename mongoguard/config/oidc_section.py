@@ -47,15 +47,24 @@ def _issuer(value: Any) -> Any:
     return value
 
 
+MAX_PATTERN_STEPS = 64
+"""Of a matchPattern: strangers have it looked for, up to each step at each of 256 places, on the event loop."""
+
+
 def _pattern(value: Any) -> Any:
     if not isinstance(value, str) or not value:
         raise ValueError("expected a regular expression")
     try:
         EcmaScriptRegex.parse(value)  # alone: `a)(b` must not become whole by what is put around it
         # matchPattern is found anywhere in a name, which holds no NUL. One class: strangers may have it looked for.
-        return EcmaScriptRegex.parse(rf"[^\x00]*(?:{value})[^\x00]*")
+        pattern = EcmaScriptRegex.parse(rf"[^\x00]*(?:{value})[^\x00]*")
     except ValueError as error:
         raise ValueError(f"expected a regular expression: {error}") from None
+    if len(pattern.program) > MAX_PATTERN_STEPS:
+        raise ValueError(
+            f"expected a smaller regular expression: at most {MAX_PATTERN_STEPS} steps, with its repeats"
+        )
+    return pattern
 
 
 def _texts(value: Any) -> Any:

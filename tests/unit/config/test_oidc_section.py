@@ -103,6 +103,7 @@ NAMES = ("ann@corp", "ann@corp.test", "rooted", "uproot")
         (without(matchPattern="("), "matchPattern: expected a regular expression"),
         (without(matchPattern="a)(?:b"), "matchPattern: expected a regular expression"),
         (without(matchPattern=""), "matchPattern: expected a regular expression"),
+        (without(matchPattern="(a|b){40}"), "matchPattern: expected a smaller regular expression"),
         (without(requestScopes="openid"), "requestScopes: expected a list"),
         (without(logClaims=[5]), "logClaims: expected a list"),
         (without(JWKSPollSecs=-1), "JWKSPollSecs: expected a number of seconds"),
