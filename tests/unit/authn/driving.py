@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -10,19 +11,35 @@ import bson
 from mongoguard.authn.scram import SCRAM_MECHANISMS, derive_credentials
 from mongoguard.authn.scram_client import ScramClientConversation, ScramPassword
 from mongoguard.effects import Emit, FetchUser, Flow, Now, RandomBytes
-from mongoguard.errors import UpstreamUnavailable
+from mongoguard.errors import DirectoryUnavailable, UpstreamUnavailable
 from mongoguard.model.names import UserName
 from mongoguard.model.restriction import AuthenticationRestriction
 from mongoguard.model.user import User
 from mongoguard.observe.event import AuditEvent
 from mongoguard.wire.document import Document
 
-__all__ = ["NOW", "Shell", "body", "client", "make_user"]
+__all__ = ["NOW", "Shell", "body", "client", "drive", "make_user"]
 
 T = TypeVar("T")
 
 NOW = 1_700_000_000.5
 ITERATIONS = 4096
+
+
+def drive(flow: Flow[T], answer: Callable[[Any], Any]) -> T:
+    """Run a flow whose effects `answer` carries out; a `DirectoryUnavailable` of it is thrown into the flow."""
+    try:
+        effect = next(flow)
+        while True:
+            try:
+                answered = answer(effect)
+            except DirectoryUnavailable as error:
+                effect = flow.throw(error)
+            else:
+                effect = flow.send(answered)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
 
 
 @dataclass

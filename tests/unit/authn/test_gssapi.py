@@ -29,6 +29,7 @@ from mongoguard.model.names import UserName
 from mongoguard.model.restriction import Peer
 from mongoguard.model.user import User, UserRequest
 from mongoguard.wire.document import Document, encode
+from tests.unit.authn.driving import drive
 
 PEER = Peer(ip_address("10.0.0.1"), 1000, ip_address("10.0.0.2"), 27017)
 ALICE = UserName("alice@EXAMPLE.TEST", "$external")
@@ -53,17 +54,7 @@ class Library:
         self.events = []
 
     def run(self, flow):
-        try:
-            effect = next(flow)
-            while True:
-                try:
-                    answer = self.answer(effect)
-                except DirectoryUnavailable as error:
-                    effect = flow.throw(error)
-                else:
-                    effect = flow.send(answer)
-        except StopIteration as stop:
-            return stop.value
+        return drive(flow, self.answer)
 
     def answer(self, effect):
         self.asked.append(type(effect))

@@ -20,6 +20,7 @@ from mongoguard.model.names import RoleName, UserName
 from mongoguard.model.restriction import Peer
 from mongoguard.model.user import User, UserRequest
 from mongoguard.wire.document import Document
+from tests.unit.authn.driving import drive
 from tests.unit.authn.oidc_tokens import AUDIENCE, ISSUER, claims, ec_key, rsa_key, signing_key, token
 
 NOW = 1_700_000_000.0
@@ -44,17 +45,7 @@ class Shell:
         self.now = NOW
 
     def run(self, flow):
-        try:
-            effect = next(flow)
-            while True:
-                try:
-                    answer = self.answer(effect)
-                except DirectoryUnavailable as error:
-                    effect = flow.throw(error)
-                else:
-                    effect = flow.send(answer)
-        except StopIteration as stop:
-            return stop.value
+        return drive(flow, self.answer)
 
     def answer(self, effect):
         match effect:

@@ -15,6 +15,7 @@ from mongoguard.model.names import UserName
 from mongoguard.model.restriction import Peer
 from mongoguard.model.user import User, UserRequest
 from mongoguard.wire.document import Document, encode
+from tests.unit.authn.driving import drive
 
 PEER = Peer(IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2"), 1000, 27017)
 ANN = UserName("ann", "$external")
@@ -32,17 +33,7 @@ class Shell:
         self.events = []
 
     def run(self, flow):
-        try:
-            effect = next(flow)
-            while True:
-                try:
-                    answer = self.answer(effect)
-                except DirectoryUnavailable as error:
-                    effect = flow.throw(error)
-                else:
-                    effect = flow.send(answer)
-        except StopIteration as stop:
-            return stop.value
+        return drive(flow, self.answer)
 
     def answer(self, effect):
         match effect:
