@@ -377,11 +377,9 @@ def _refuse_nulls(command: Command, field: str) -> None:
 def _bulk_namespace(entry: Document) -> tuple[str, str, list[Requirement]]:
     refuse_unknown_fields("bulkWrite.nsInfo", entry, _BULK_NAMESPACE_FIELDS)
     namespace = full_namespace(required_string("bulkWrite.nsInfo", entry, "ns"))
-    state = (
-        _encrypted_state("bulkWrite.nsInfo", entry, namespace.db, _ENCRYPTED_WRITE)
-        if "encryptionInformation" in entry
-        else []
-    )
+    state: list[Requirement] = []
+    if "encryptionInformation" in entry:
+        state = _encrypted_state("bulkWrite.nsInfo", entry, namespace.db, _ENCRYPTED_WRITE)
     return namespace.db, namespace.collection, state
 
 
