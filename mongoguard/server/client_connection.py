@@ -82,7 +82,7 @@ class ClientConnection:
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             log.debug("connection %d: broken", self.session.connection_id)
         except Exception:
-            # The one place where an error of ours ends: this client's connection closes, no other notices.
+            # Here an error of ours ends: this client's connection closes, no other notices.
             log.exception("connection %d: closed by an internal error", self.session.connection_id)
         finally:
             self._transport.close()
