@@ -88,7 +88,10 @@ class Authority:
         validity: Validity = CURRENT,
         password: str | None = None,
     ) -> Path:
-        """Sign a certificate; the file holds it, its key (encrypted under `password`), and an intermediate issuer."""
+        """Sign a certificate; the file holds it, its key (encrypted under `password`), and an intermediate issuer.
+
+        Raises `FileExistsError`: a folder is shared by all tests of a run, and none may change another's certificate.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         builder = (
             _builder(subject, self._name, key.public_key(), self._key.public_key(), validity)
@@ -100,7 +103,7 @@ class Authority:
             builder = builder.add_extension(extension, critical=False)
         chain = b"" if self._issuer is None else _pem(self.certificate)
         path = self._directory / file_name
-        path.touch(0o600)
+        path.touch(0o600, exist_ok=False)
         path.write_bytes(_pem(builder.sign(self._key, hashes.SHA256())) + _key_pem(key, password) + chain)
         return path
 

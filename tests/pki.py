@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from cryptography import x509
@@ -114,6 +115,7 @@ class Pki:
     def __init__(self, directory: Path) -> None:
         """Make all of them in `directory`, which takes about 50 ms."""
         self.directory = directory
+        self._numbers = count()
         self.authority = Authority(directory)
         self.ca = self.authority.ca_file
         self.other_authority = Authority(directory / "other", "another CA")
@@ -180,7 +182,7 @@ class Pki:
 
     def short_lived_client(self, seconds: float, common_name: str = "short-lived") -> Path:
         """A client's certificate that ends so soon; notAfter counts whole seconds, so it may end one earlier."""
-        name = f"client-short-{common_name.replace(' ', '-')}.pem"
+        name = f"client-short-{next(self._numbers)}.pem"
         validity = (-DAY, datetime.timedelta(seconds=seconds))
         return self.authority.issue(name, client_subject(common_name), CLIENT, validity=validity)
 

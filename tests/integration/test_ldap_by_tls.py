@@ -107,7 +107,7 @@ def test_a_certificate_that_no_rule_maps_does_not_log_in(guard, pki):
 
 
 def test_somebody_whom_a_certificate_names_and_the_directory_does_not_know_does_not_log_in(guard, pki):
-    certificate, _ = pki.authority.client("stranger")
+    certificate, _ = pki.authority.client("stranger", "client-stranger.pem")
     with (
         client(guard, pki, certificate, authMechanism="MONGODB-X509") as mongo,
         pytest.raises(OperationFailure),

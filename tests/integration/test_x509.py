@@ -499,7 +499,7 @@ def test_mongod_itself_finds_the_user_under_our_spelling(tls_mongod: Mongod, pki
     if kind in AWKWARD_SUBJECTS:
         certificate = pki.awkward[kind]
     else:
-        certificate = pki.authority.issue("odd.pem", ODD_SUBJECTS[kind], CLIENT)
+        certificate = pki.authority.issue(f"odd-{kind.replace(' ', '-')}.pem", ODD_SUBJECTS[kind], CLIENT)
     name = str(read_subject(load(certificate).tbs_certificate_bytes))
     with tls_mongod.client() as root:
         root["$external"].command("createUser", name, roles=[])
