@@ -15,6 +15,7 @@ from tests.ldap_servers import Slapd
 from tests.node_clients import NodeClients
 from tests.oidc_provider import MongodbOidcProvider, OidcProvider
 from tests.pki import Pki
+from tests.replica_sets import ReplicaSetOfThree
 from tests.samba_ad import SambaAD
 from tests.servers import Guard, Mongod, create_test_users
 
@@ -90,6 +91,25 @@ def standalone(mongods: tuple[Mongod, Mongod]) -> Mongod:
 def replica_set(mongods: tuple[Mongod, Mongod]) -> Mongod:
     """A replica set of one member with access control; administrator root."""
     return mongods[1].wait()
+
+
+@pytest.fixture(scope="session")
+def replica_set_of_three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaSetOfThree]:
+    """A replica set of three members with access control; ask for `three_members`."""
+    deployment = ReplicaSetOfThree(tmp_path_factory.mktemp("replica_set_of_three"))
+    try:
+        deployment.start().wait()
+        create_test_users(deployment)
+        yield deployment
+    finally:
+        deployment.kill()
+
+
+@pytest.fixture
+def three_members(replica_set_of_three: ReplicaSetOfThree) -> Iterator[ReplicaSetOfThree]:
+    """A replica set of three members, which knows `servers.TEST_USERS`; whatever the test breaks is healed."""
+    yield replica_set_of_three
+    replica_set_of_three.heal()
 
 
 def _guarded(mongod: Mongod, directory: Path) -> Iterator[Guard]:

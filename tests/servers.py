@@ -19,7 +19,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 from urllib.parse import quote, urlencode
 
 import pymongo
@@ -32,6 +32,7 @@ __all__ = [
     "ROOT",
     "TEST_USERS",
     "ChildServer",
+    "Deployment",
     "Guard",
     "Mongod",
     "ServerDidNotStart",
@@ -185,10 +186,19 @@ class Mongod(ChildServer):
     """A mongod with access control on, and the user root (role root, password `password_of("root")`)."""
 
     def __init__(
-        self, directory: Path, *, replica_set: str | None = None, arguments: Sequence[str] = ()
+        self,
+        directory: Path,
+        *,
+        replica_set: str | None = None,
+        arguments: Sequence[str] = (),
+        cache_gb: str = "0.5",
     ) -> None:
-        """Prepare a server in `directory`; `arguments` are added to mongod's command line."""
+        """Prepare a server in `directory`; `arguments` are added to mongod's command line.
+
+        `cache_gb`: with less than 0.5 a large transaction fails now and then with 388.
+        """
         super().__init__(directory, "mongod.log")
+        self._cache_gb = cache_gb
         self.replica_set = replica_set
         self._arguments = tuple(arguments)
         self._binary = require_mongod()
@@ -203,8 +213,7 @@ class Mongod(ChildServer):
             [
                 str(self._binary),
                 *("--dbpath", str(data), "--port", str(self.port), "--bind_ip", "127.0.0.1"),
-                # less than 0.5 GB and a large transaction fails now and then with 388
-                *("--auth", "--wiredTigerCacheSizeGB", "0.5"),
+                *("--auth", "--wiredTigerCacheSizeGB", self._cache_gb),
                 *("--setParameter", "enableTestCommands=1"),
                 *("--setParameter", "diagnosticDataCollectionEnabled=false"),
                 *self._replica_set_arguments(),
@@ -242,11 +251,14 @@ class Mongod(ChildServer):
     def _replica_set_arguments(self) -> list[str]:
         if self.replica_set is None:
             return []
+        return ["--replSet", self.replica_set, "--keyFile", str(self._key_file()), "--oplogSize", "128"]
+
+    def _key_file(self) -> Path:
         key = self.directory / "keyfile"
         if not key.exists():
             key.touch(0o600)
             key.write_text(secrets.token_hex(96))
-        return ["--replSet", self.replica_set, "--keyFile", str(key), "--oplogSize", "128"]
+        return key
 
     def _unauthenticated(self) -> Client:
         return pymongo.MongoClient(self.uri(None, directConnection="true", serverSelectionTimeoutMS="500"))
@@ -275,7 +287,7 @@ TEST_USERS: Mapping[str, tuple[str, list[dict[str, str]]]] = {
 """Who the guarded deployments know beside root: name -> (database, roles)."""
 
 
-def create_test_users(mongod: Mongod) -> None:
+def create_test_users(mongod: Deployment) -> None:
     """Create `TEST_USERS` and the role ordersReader (find on shop.orders) as the administrator."""
     with mongod.client() as client:
         resource = {"db": "shop", "collection": "orders"}
@@ -307,7 +319,20 @@ def run_mongoguard(*arguments: str, timeout: float = 60.0) -> subprocess.Complet
     )
 
 
-def init_upstream(mongod: Mongod) -> str:
+class Deployment(Protocol):
+    """What tests put mongoguard in front of."""
+
+    upstream_uri: str | None
+    """The service user's connection string, once `init_upstream` has made that user."""
+
+    def uri(self, user: str | None = ROOT, password: str | None = None, **options: str) -> str:
+        """A connection string for the deployment itself."""
+
+    def client(self, user: str | None = ROOT, password: str | None = None, **options: str) -> Client:
+        """A PyMongo client of the deployment itself."""
+
+
+def init_upstream(mongod: Deployment) -> str:
     """Create mongoguard's service user with `mongoguard init-upstream` and return the upstream URI it prints.
 
     The password is printed only once, so a deployment's URI is remembered.
@@ -339,7 +364,9 @@ class Guard(ChildServer):
 
     _LISTENING = re.compile(r"listening on .+ \(pid (\d+)\)")
 
-    def __init__(self, directory: Path, upstream: Mongod, settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, directory: Path, upstream: Deployment, settings: Mapping[str, Any] | None = None
+    ) -> None:
         """Prepare a server in `directory`, and the service user on `upstream` when it is not there yet."""
         super().__init__(directory, "mongoguard.log")
         self.upstream = upstream
