@@ -88,6 +88,8 @@ ROWS: list[tuple[dict[str, Any], str, Requirement]] = [
     ({"split": NS}, "admin", orders("splitChunk")),
     ({"mergeChunks": NS, "bounds": [{"a": 1}, {"a": 9}]}, "admin", orders("splitChunk")),
     ({"isdbgrid": 1}, "admin", AllOf(())),
+    # with enableTestCommands=1, also of 6.0
+    ({"configureFailPoint": "failCommand", "mode": "off"}, "admin", cluster("setParameter")),
     # Enterprise, also of 6.0
     ({"logApplicationMessage": "x"}, "admin", cluster("applicationMessage")),
     ({"getAuditConfig": 1}, "admin", cluster("auditConfigure")),
