@@ -14,18 +14,25 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from mongoguard.model.names import UserName
+from mongoguard.model.restriction import Address
 from mongoguard.model.user import User, UserRequest
 from mongoguard.observe.event import AuditEvent
 
 __all__ = [
     "AcceptGssToken",
     "AskUpstream",
+    "AwaitTopologyChange",
     "CheckPassword",
+    "CountLogin",
     "Effect",
     "Emit",
     "FetchSigningKey",
     "FetchUser",
+    "FindCursors",
+    "FindLoginBlock",
     "Flow",
+    "GiveConnection",
     "GssContext",
     "GssMessage",
     "GssRefusal",
@@ -35,6 +42,7 @@ __all__ = [
     "Relay",
     "RelayedReply",
     "SigningKey",
+    "TakeConnection",
     "perform",
 ]
 
@@ -175,6 +183,17 @@ class Now(Effect[float]):
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitTopologyChange(Effect[None]):
+    """Wait until the counter of this process's topologyVersion is not `counter`, for that many seconds at most.
+
+    The flow is closed instead when the client leaves meanwhile, or mongoguard is told to end.
+    """
+
+    counter: int
+    within_secs: float
+
+
+@dataclass(frozen=True, slots=True)
 class Emit(Effect[None]):
     """Write an audit event; the answer comes when the sink has taken it (clients wait, nothing is dropped)."""
 
@@ -212,3 +231,52 @@ class AskUpstream(Effect["dict[str, Any]"]):
 
     db: str
     command: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FindCursors(Effect[None]):
+    """Bring the cursors of these ids that other workers know into this one's table; they forget them.
+
+    Raises `UpstreamUnavailable` into the flow when the others can't be asked, or not in time.
+    """
+
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FindLoginBlock(Effect["tuple[str, float] | None"]):
+    """Why logins of `user` from `address` (None: a Unix socket) are blocked, and for how many seconds more.
+
+    Asked where failed logins are counted for several workers. Raises `UpstreamUnavailable` into the flow when there is
+    no answer, and so does `CountLogin`.
+    """
+
+    user: UserName
+    address: Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class CountLogin(Effect[None]):
+    """A login of `user` from `address` has failed, or succeeded."""
+
+    user: UserName
+    address: Address | None
+    is_failure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TakeConnection(Effect[bool]):
+    """Count a connection for `user`, and no longer for whom it was counted before; False when the user has too many.
+
+    `holder` stands for the connection. Raises `UpstreamUnavailable` into the flow when there is no answer.
+    """
+
+    user: UserName
+    holder: object = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class GiveConnection(Effect[None]):
+    """The connection of `holder` counts for nobody any more."""
+
+    holder: object = field(repr=False)

@@ -48,6 +48,7 @@ from mongoguard.proxy.refusals import RefusedError, in_own_words, is_refusal, re
 from mongoguard.proxy.relaying import Narrowing, message_for_upstream, session_id
 from mongoguard.proxy.replies import begins_with_failure, cursor_in_reply, error_body, ok_body
 from mongoguard.proxy.settings import SessionSettings
+from mongoguard.proxy.streaming import Streaming
 from mongoguard.wire.message import (
     OpCode,
     OpMsg,
@@ -108,6 +109,7 @@ class ClientSession:
         self._stale = False
         self._reauthentication = Reauthentication()
         self._next_request_id = 1
+        self.streaming = Streaming()
 
     # ---- what the shell asks ----------------------------------------------------------------------------------------
 
@@ -133,7 +135,8 @@ class ClientSession:
         """Answer one message.
 
         Raises `ProtocolError` where mongod closes the connection, `UpstreamConnectionLost` when the upstream went away
-        in mid-command: the shell then closes this connection too.
+        in mid-command: the shell then closes this connection too. When `streaming` then has a next request, that is the
+        next message to handle.
         """
         request_id = request_id_of(data)
         try:
@@ -144,13 +147,14 @@ class ClientSession:
             if data[12:16] == _OP_GET_MORE:
                 return op_query.get_more_reply(self.request_id(), request_id)
             raise
+        self.streaming.begin(message)
         if isinstance(message, OpQuery):
             return (yield from op_query.answer(self, message))
         try:
             reply = yield from self._answer(message, compressed)
         except CommandError as error:
-            reply = self._reply(request_id, error_body(error))
-        return None if message.more_to_come else reply
+            return None if message.more_to_come else self._reply(request_id, error_body(error))
+        return None if message.more_to_come else self.streaming.after(message, reply)
 
     def _answer(self, message: OpMsg, compressed: bool) -> Flow[bytes]:
         command = read_command(message)

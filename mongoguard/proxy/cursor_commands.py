@@ -13,7 +13,7 @@ from bson import Int64
 
 from mongoguard.command.command import Command
 from mongoguard.command.printing import not_authorized
-from mongoguard.effects import Flow
+from mongoguard.effects import Flow, Relay, perform
 from mongoguard.errors import CommandError, ErrorCode
 from mongoguard.model.action_type import ActionType
 from mongoguard.model.names import Namespace, UserName
@@ -21,15 +21,16 @@ from mongoguard.model.privilege import AnyOf, Privilege
 from mongoguard.model.resource_pattern import CLUSTER, ResourcePattern
 from mongoguard.proxy.cursors import CursorEntry
 from mongoguard.proxy.narrowing import keep_authorized_collections
+from mongoguard.proxy.reading import read_command
 from mongoguard.proxy.relaying import Narrowing, session_id
 from mongoguard.proxy.replies import cursor_in_reply, error_code_in_reply, ok_body, parse_reply
-from mongoguard.wire.document import Document, encode_element
-from mongoguard.wire.message import OpMsg, encode_op_msg
+from mongoguard.wire.document import Document, encode, encode_element
+from mongoguard.wire.message import OpMsg, encode_op_msg, parse_message
 
 if TYPE_CHECKING:
     from mongoguard.proxy.client_session import ClientSession
 
-__all__ = ["get_more", "kill_cursors"]
+__all__ = ["abandon_stream", "get_more", "kill_cursors"]
 
 _KILL_ANY_CURSOR = frozenset({ActionType.KILL_ANY_CURSOR})
 
@@ -55,9 +56,31 @@ def get_more(session: ClientSession, message: OpMsg, command: Command) -> Flow[b
         return reply
     if opened.cursor_id == 0:
         session.cursors.remove(cursor_id)
+    else:
+        session.streaming.go_on()
     if entry.only_authorized:
         return keep_authorized_collections(reply, command.db, session.authorization)
     return reply
+
+
+def abandon_stream(session: ClientSession) -> Flow[None]:
+    """The client has left: end the cursor whose batches would have followed. mongod does so too."""
+    if session.streaming.next_request is None:
+        return
+    message = parse_message(session.streaming.next_request)
+    assert isinstance(message, OpMsg)  # a stream consists of OP_MSG only
+    command = read_command(message)
+    if command.name != "getMore":
+        return
+    entry = session.cursors.find(int(command.body.number("getMore") or 0))
+    if entry is None:
+        return
+    session.cursors.remove(entry.cursor_id)
+    namespace = Namespace.parse(entry.namespace)
+    body = encode(
+        {"killCursors": namespace.collection, "cursors": [Int64(entry.cursor_id)], "$db": namespace.db}
+    )
+    yield from perform(Relay(encode_op_msg(session.request_id(), 0, body), entry.server))
 
 
 def _reader(session: ClientSession, entry: CursorEntry) -> UserName | None:

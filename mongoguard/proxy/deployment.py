@@ -5,7 +5,8 @@ In: facts that the shell found out at start and after each topology change. Out:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -54,6 +55,19 @@ class Deployment:
     instance_id: ObjectId = field(default_factory=ObjectId)
 
     @property
+    def said_in_hello(self) -> object:
+        """What hello says of this deployment, as a value to compare; without what changes all the time."""
+        return (
+            self.present_as,
+            self.min_wire_version,
+            self.max_wire_version,
+            self.max_client_message_bytes,
+            self.hello.get("maxBsonObjectSize"),
+            self.hello.get("maxWriteBatchSize"),
+            self.hello.get("logicalSessionTimeoutMinutes"),
+        )
+
+    @property
     def max_client_message_bytes(self) -> int:
         """The upstream's limit less what splices may add: drivers fill batches up to what hello says."""
         return int(self.hello.get("maxMessageSizeBytes", MAX_MESSAGE_BYTES)) - SPLICE_ROOM_BYTES
@@ -70,14 +84,43 @@ class Deployment:
 
 
 class DeploymentView:
-    """The snapshot of now. The shell replaces `current`; sessions read it for each command."""
+    """The snapshot of now. The shell replaces `current`; sessions read it for each command.
 
-    __slots__ = ("_commands", "current")
+    `process_id` and `counter` are this process's topologyVersion ("Server Discovery And Monitoring"): the counter grows
+    when hello says something else than before, and whoever asked for that by `telling` is told.
+    """
 
-    def __init__(self, current: Deployment) -> None:
+    __slots__ = ("_commands", "_current", "_told", "counter", "process_id")
+
+    def __init__(self, current: Deployment, process_id: ObjectId | None = None) -> None:
         """Start with a first snapshot."""
-        self.current = current
+        self.process_id = ObjectId() if process_id is None else process_id
+        self.counter = 0
+        self._current = current
         self._commands: tuple[Deployment, Mapping[str, Any]] | None = None
+        self._told: set[Callable[[], None]] = set()
+
+    @property
+    def current(self) -> Deployment:
+        """The snapshot of now."""
+        return self._current
+
+    @current.setter
+    def current(self, new: Deployment) -> None:
+        before, self._current = self._current, new
+        if new.said_in_hello != before.said_in_hello:
+            self.counter += 1
+            for tell in list(self._told):
+                tell()
+
+    @contextmanager
+    def telling(self, tell: Callable[[], None]) -> Iterator[None]:
+        """Inside of this, `tell` is called whenever the counter has grown."""
+        self._told.add(tell)
+        try:
+            yield
+        finally:
+            self._told.discard(tell)
 
     @property
     def commands(self) -> Mapping[str, Any] | None:

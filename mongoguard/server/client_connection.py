@@ -18,9 +18,20 @@ from typing import Any, TypeVar
 
 import trio
 
-from mongoguard.effects import AskUpstream, Effect, Emit, FetchUser, Flow, Now, RandomBytes, Relay
+from mongoguard.effects import (
+    AskUpstream,
+    AwaitTopologyChange,
+    Effect,
+    Emit,
+    FetchUser,
+    Flow,
+    Now,
+    RandomBytes,
+    Relay,
+)
 from mongoguard.errors import GuardError, ProtocolError, UpstreamConnectionLost, UpstreamError
 from mongoguard.proxy.client_session import ClientSession
+from mongoguard.proxy.cursor_commands import abandon_stream
 from mongoguard.server.shell import Shell
 from mongoguard.server.transport import Transport, read_rest
 from mongoguard.wire.compression import compress_message, decompress_message
@@ -62,6 +73,7 @@ class ClientConnection:
         self._draining = False
         self._effects: dict[type[Effect[Any]], Callable[[Any], Awaitable[Any]]] = {
             AskUpstream: self._ask_upstream,
+            AwaitTopologyChange: self._await_topology_change,
             Emit: self._emit,
             FetchUser: self._fetch_user,
             Now: self._now,
@@ -112,11 +124,27 @@ class ClientConnection:
             reply = await self._answer(message)
             if reply is not None:
                 await self._transport.send_all(reply)
+            if session.streaming.next_request is not None:
+                await self._stream(message)
             self.busy_since = None
             if self._draining:
                 return
             self._reader.max_message_bytes = session.max_message_bytes
             message = await self._next_message()
+
+    async def _stream(self, first: bytes) -> None:
+        """Send the replies that follow that to `first`, one at a time: the next is made when the last one is sent."""
+        while (request := self.session.streaming.next_request) is not None and not self._draining:
+            self.busy_since = time.monotonic()
+            reply = await self._carry_out(self.session.handle(request), len(request))
+            if reply is None:
+                return
+            if first[12:16] == _COMPRESSED:
+                reply = await self._in_thread_if_long(len(reply), compress_message, reply, first[24])
+            await self._transport.send_all(reply)
+            await (
+                trio.lowlevel.checkpoint_if_cancelled()
+            )  # a client that takes everything at once must not hide it
 
     async def _answer(self, data: bytes) -> bytes | None:
         if data[12:16] != _COMPRESSED:
@@ -205,6 +233,21 @@ class ClientConnection:
             ):  # also when the client left in mid-command: the change may have been made
                 self._shell.users_changed()
 
+    async def _await_topology_change(self, effect: AwaitTopologyChange) -> None:
+        """Cheap for thousands of monitors: one task and one deadline each, and no look at the socket twice a second."""
+        deployment = self.session.deployment
+        if deployment.counter != effect.counter:
+            return
+        with trio.move_on_after(effect.within_secs) as scope, deployment.telling(scope.cancel):
+            self.busy_since = None  # a wait keeps nothing from ending
+            await self._transport.wait_for_news()
+            self.cancel_if_client_left()
+            self.busy_since = (
+                time.monotonic()
+            )  # it has sent the next message already: from now on it is looked after
+            await trio.sleep_forever()
+        self.busy_since = time.monotonic()
+
     async def _ask_upstream(self, effect: AskUpstream) -> Any:
         return await self._shell.upstream.ask(effect.db, effect.command)
 
@@ -223,6 +266,10 @@ class ClientConnection:
     async def _log_out(self) -> None:
         """Leave a logout message in the audit stream for whoever was still logged in."""
         with trio.CancelScope(shield=True, deadline=trio.current_time() + LOG_OUT_SECS):
+            try:
+                await self._carry_out(abandon_stream(self.session))
+            except GuardError as error:
+                log.info("connection %d: a stream was left: %s", self.session.connection_id, error)
             try:
                 await self._carry_out(self.session.authentication.log_out("Client has disconnected"))
             except GuardError as error:

@@ -62,6 +62,9 @@ class Transport(Protocol):
     async def send_all(self, data: bytes) -> None:
         """Send everything."""
 
+    async def wait_for_news(self) -> None:
+        """Return when there is something to read, or the end of the stream; nothing is read."""
+
     def has_news(self) -> bool:
         """Whether there is something to read (or the end of the stream) on an idle connection."""
 
@@ -129,6 +132,10 @@ class SocketTransport:
             except BlockingIOError:
                 continue
 
+    async def wait_for_news(self) -> None:
+        """See `Transport`."""
+        await trio.lowlevel.wait_readable(self._socket)
+
     def has_news(self) -> bool:
         """See `Transport`."""
         try:
@@ -185,6 +192,11 @@ class TLSTransport:
         while view:
             sent = await _when_ready(self._socket, partial(self._socket.send, view), STALLED_SECS)
             view = view[sent:]
+
+    async def wait_for_news(self) -> None:
+        """See `Transport`. A record that means nothing counts as news too."""
+        if not self._socket.pending():
+            await trio.lowlevel.wait_readable(self._socket)
 
     def has_news(self) -> bool:
         """TLS may hold records that mean nothing (session tickets), so only the end of the stream counts."""

@@ -105,6 +105,11 @@ class OpMsg:
         """The sender wants no reply."""
         return bool(self.flags & 2)
 
+    @property
+    def exhaust_allowed(self) -> bool:
+        """The sender takes several replies, if the receiver wants to send them."""
+        return bool(self.flags & 0x10000)
+
 
 @dataclass(slots=True)
 class OpQuery:

@@ -19,6 +19,8 @@ from mongoguard.errors import (
     UpstreamUnavailable,
 )
 from mongoguard.model.names import UserName
+from mongoguard.proxy.deployment import Deployment, DeploymentView
+from mongoguard.proxy.streaming import Streaming
 from mongoguard.server.client_connection import LOG_OUT_SECS, MAX_UNAUTHENTICATED_IDLE_SECS, ClientConnection
 from mongoguard.server.shell import Shell
 from mongoguard.server.transport import SocketTransport
@@ -37,6 +39,8 @@ class FakeSession:
         self.connection_id = 1
         self.max_message_bytes = 100_000
         self.user = None
+        self.streaming = Streaming()
+        self.deployment = DeploymentView(Deployment(hello={}, build_info={}))
         self.handled = []
         self.flow = flow or answer
         self.ended = []
