@@ -24,7 +24,16 @@ from mongoguard.authn.logins import LoginAttempt, Logins
 from mongoguard.authn.sasl_requests import Authenticate, Payload, SaslContinue, SaslStart, check_fields
 from mongoguard.authn.scram import SCRAM_MECHANISMS
 from mongoguard.authn.x509.login import X509_MECHANISM, log_in_by_certificate
-from mongoguard.effects import Emit, FetchUser, Flow, Now, RandomBytes, perform
+from mongoguard.effects import (
+    Emit,
+    FetchUser,
+    Flow,
+    GiveConnection,
+    Now,
+    RandomBytes,
+    TakeConnection,
+    perform,
+)
 from mongoguard.errors import CommandError, ErrorCode, GuardError, UpstreamError
 from mongoguard.model.names import EXTERNAL_DB, UserName
 from mongoguard.model.restriction import Peer, restrictions_met
@@ -45,6 +54,10 @@ _ASKED_OF_EVERYBODY = (FetchUser, Now, RandomBytes)
 
 class _Blocked(AuthenticationFailure):
     """A login that was not looked at, because too many have failed before it."""
+
+
+class _TooManyConnections(AuthenticationFailure):
+    """A login whose credential was proven, by a user who may have no more connections."""
 
 
 @dataclass(slots=True)
@@ -158,6 +171,8 @@ class AuthenticationSession:
         user, self._user, self._expiry = self._user, None, None
         if user is None:
             return
+        if self._logins.limits_connections:
+            yield from perform(GiveConnection(self))
         login_time = datetime.fromtimestamp(self._login_time, UTC)
         param = {
             "reason": reason,
@@ -247,19 +262,22 @@ class AuthenticationSession:
 
     def _refuse_if_blocked(self, conversation: ServerConversation) -> Flow[None]:
         if conversation.is_guessable and conversation.name is not None:
-            self._check_block(conversation.name, (yield from perform(Now())))
+            yield from self._check_block(conversation.name, (yield from perform(Now())))
 
-    def _check_block(self, name: UserName, now: float) -> None:
-        block = self._logins.throttle.block(name, self._peer.client, now)
+    def _check_block(self, name: UserName, now: float) -> Flow[None]:
+        block = yield from self._logins.block(name, self._peer.client, now)
         if block is not None:
             secs = math.ceil(block.secs)
             raise _Blocked(f"too many failed logins: blocked for {secs} s ({block.scope})")
 
     def _count(self, name: UserName, error: Exception) -> Flow[None]:
-        """A failed proof, but neither one that a block refused, nor a login that could not be decided."""
-        if isinstance(error, AuthenticationFailure) and not isinstance(error, _Blocked):
+        """A failed proof, but neither one that a block refused, nor a login that could not be decided.
+
+        Nor one connection too many: clients that reconnect in a loop would lock their own user out for longer.
+        """
+        if isinstance(error, AuthenticationFailure) and not isinstance(error, _Blocked | _TooManyConnections):
             now = yield from perform(Now())
-            self._logins.throttle.failed(name, self._peer.client, now)
+            yield from self._logins.count(name, self._peer.client, now, is_failure=True)
 
     def _log_in(self, user: User, step: Step, attempt: _Attempt) -> Flow[None]:
         """The credential is proven: one identity per connection, then the restrictions, then the login.
@@ -270,10 +288,10 @@ class AuthenticationSession:
         now = yield from perform(Now())
         is_guessable = attempt.conversation.is_guessable
         if is_guessable:
-            self._check_block(attempt.name, now)
+            yield from self._check_block(attempt.name, now)
         yield from self._admit(user, attempt.mechanism, step.expiry, now, step.claims)
         if is_guessable:
-            self._logins.throttle.succeeded(attempt.name, self._peer.client, now)
+            yield from self._logins.count(attempt.name, self._peer.client, now, is_failure=False)
 
     def _admit(
         self, user: User, mechanism: str, expiry: Expiry | None, now: float, claims: Mapping[str, str] = _NONE
@@ -282,12 +300,17 @@ class AuthenticationSession:
             raise _second_identity(self._user.name, user.name)
         if not restrictions_met(user.restrictions, self._peer):
             raise AuthenticationFailure("authentication restrictions are not met")
+        if self._user is None and not (yield from self._has_a_place(user.name)):
+            raise _TooManyConnections("net.maxConnectionsPerUser is reached")
         param: dict[str, Any] = {"user": user.name.user, "db": user.name.db, "mechanism": mechanism}
         if claims:
             param["claims"] = claims
         yield from perform(Emit(AuditEvent("authenticate", self._peer, (user.name,), user.roles, param)))
         # Last: were the event not taken, nobody would be logged in.
         self._user, self._login_time, self._expiry = user, now, expiry
+
+    def _has_a_place(self, name: UserName) -> Flow[bool]:
+        return not self._logins.limits_connections or (yield from perform(TakeConnection(name, self)))
 
     def _authenticate(self, db: str, request: Authenticate) -> Flow[dict[str, Any]]:
         mechanism = request.mechanism

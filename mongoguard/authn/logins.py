@@ -13,10 +13,11 @@ from mongoguard.authn.channel import Channel
 from mongoguard.authn.conversation import ServerConversation
 from mongoguard.authn.sasl_requests import SaslStart
 from mongoguard.authn.scram import SCRAM_MECHANISMS, ScramMechanism, ScramServerConversation
-from mongoguard.authn.throttle import LoginLimits, LoginThrottle
+from mongoguard.authn.throttle import Block, LoginLimits, LoginThrottle
+from mongoguard.effects import CountLogin, FindLoginBlock, Flow, perform
 from mongoguard.errors import CommandError, ErrorCode
-from mongoguard.model.names import EXTERNAL_DB
-from mongoguard.model.restriction import Peer
+from mongoguard.model.names import EXTERNAL_DB, UserName
+from mongoguard.model.restriction import Address, Peer
 
 __all__ = ["BeginConversation", "LoginAttempt", "Logins", "of_a_provider", "scram_logins", "wrong_database"]
 
@@ -41,12 +42,31 @@ BeginConversation = Callable[[LoginAttempt], ServerConversation]
 @dataclass(frozen=True, slots=True)
 class Logins:
     """`sasl`: mechanism name -> how a conversation begins, in the order in which they are offered. `throttle` counts
-    the failed logins of all connections. `x509`: whether MONGODB-X509, which is no SASL mechanism, is served too.
+    the failed logins of all connections; None: they are counted for several processes, and the shell is asked. `x509`:
+    whether MONGODB-X509, which is no SASL mechanism, is served too. `limits_connections`: whether the shell is asked
+    for a place for each user's connection.
     """
 
     sasl: Mapping[str, BeginConversation] = field(default_factory=dict)
-    throttle: LoginThrottle = field(default_factory=lambda: LoginThrottle(LoginLimits()))
+    throttle: LoginThrottle | None = field(default_factory=lambda: LoginThrottle(LoginLimits()))
     x509: bool = False
+    limits_connections: bool = False
+
+    def block(self, user: UserName, address: Address | None, now: float) -> Flow[Block | None]:
+        """The block that a login meets now; None when it meets none."""
+        if self.throttle is not None:
+            return self.throttle.block(user, address, now)
+        found = yield from perform(FindLoginBlock(user, address))
+        return None if found is None else Block(*found)
+
+    def count(self, user: UserName, address: Address | None, now: float, *, is_failure: bool) -> Flow[None]:
+        """A login has failed or succeeded. Those that a block refused must not be told."""
+        if self.throttle is None:
+            yield from perform(CountLogin(user, address, is_failure))
+        elif is_failure:
+            self.throttle.failed(user, address, now)
+        else:
+            self.throttle.succeeded(user, address, now)
 
 
 def scram_logins(mechanisms: Sequence[str], decoy_key: bytes) -> Mapping[str, BeginConversation]:

@@ -138,6 +138,13 @@ class Net(Section):
         le=1_000_000,
         description="a number of connections from 1 to 1000000",
     )
+    max_connections_per_user: int = Field(
+        default=0,
+        alias="maxConnectionsPerUser",
+        ge=0,
+        le=1_000_000,
+        description="a number of connections from 0 (no limit) to 1000000",
+    )
     compression: Compression = Field(default=Compression(), description="a mapping of keys")
     proxy_protocol: ProxyProtocol = Field(
         default=ProxyProtocol(), alias="proxyProtocol", description="a mapping of keys"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
@@ -46,9 +46,15 @@ _MISTAKEN_ACCOUNTS = (
 )
 
 
+MAX_WORKERS = 256
+"""More than there are processors in all but a few machines; each takes 70 MB and watches the upstream itself."""
+
+
 def _workers(value: Any) -> Any:
-    if type(value) is int and value > 1:
-        raise ValueError("more than one worker process is not supported yet")
+    if value == "auto":
+        return 0
+    if type(value) is not int or not 1 <= value <= MAX_WORKERS:
+        raise ValueError(f"expected auto or a number of processes from 1 to {MAX_WORKERS}")
     return value
 
 
@@ -67,9 +73,10 @@ class Settings(Section):
     process_management: ProcessManagement = Field(
         default=ProcessManagement(), alias="processManagement", description="a mapping of keys"
     )
-    workers: Annotated[Literal["auto", 1], BeforeValidator(_workers)] = Field(
-        default="auto", description="auto or 1"
+    workers: Annotated[int, BeforeValidator(_workers)] = Field(
+        default=1, description="auto or a number of processes"
     )
+    """0 stands for auto: as many as there are processors."""
 
     @model_validator(mode="after")
     def _ldap_fits(self) -> Settings:

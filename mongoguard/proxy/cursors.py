@@ -76,10 +76,11 @@ def _printed(session: SessionKey) -> str:
 class CursorTable:
     """All open cursors of this process, by id and server (ids are unique per server only)."""
 
-    __slots__ = ("_entries", "_now")
+    __slots__ = ("_entries", "_now", "has_siblings")
 
-    def __init__(self) -> None:
-        """Start empty."""
+    def __init__(self, *, has_siblings: bool = False) -> None:
+        """Start empty. `has_siblings`: other processes may know cursors that this table does not."""
+        self.has_siblings = has_siblings
         self._entries: OrderedDict[int, CursorEntry] = OrderedDict()
         self._now = 0
 
@@ -110,6 +111,10 @@ class CursorTable:
     def remove(self, cursor_id: int) -> None:
         """Forget a cursor that is exhausted, killed or unknown upstream."""
         self._entries.pop(cursor_id, None)
+
+    def give(self, cursor_id: int) -> CursorEntry | None:
+        """The entry, for another process's table; this one forgets it. None for an unknown id."""
+        return self._entries.pop(cursor_id, None)
 
     def tick(self) -> None:
         """A minute has passed: forget what has been idle too long (oldest first, so this stops early)."""

@@ -7,6 +7,7 @@ Source: the manual's "Localhost Exception"; extent and end measured on mongod 6.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from mongoguard.authz.authorization_session import AuthorizationSession
@@ -62,10 +63,16 @@ class LocalhostException:
     here.
     """
 
-    __slots__ = ("_closed", "_service", "authorization")
+    __slots__ = ("_closed", "_service", "_tell_closed", "authorization")
 
-    def __init__(self, *, enabled: bool, service: UserName | None) -> None:
-        """`enabled` is `setParameter.enableLocalhostAuthBypass`, and false for a directory of its own."""
+    def __init__(
+        self, *, enabled: bool, service: UserName | None, tell_closed: Callable[[], None] = lambda: None
+    ) -> None:
+        """`enabled` is `setParameter.enableLocalhostAuthBypass`, and false for a directory of its own.
+
+        `tell_closed` is called when it was found closed, for other processes of this deployment's to close theirs.
+        """
+        self._tell_closed = tell_closed
         self._closed = not enabled
         self._service = service
         self.authorization = AuthorizationSession(User(UserName("", ""), privileges=_GRANTED))
@@ -79,8 +86,13 @@ class LocalhostException:
         except UpstreamError:
             return False  # what cannot be read counts as closed, but is asked again
         if has_users:
-            self._closed = True
+            self.close()
+            self._tell_closed()
         return not has_users
+
+    def close(self) -> None:
+        """There have been users: from now on the exception holds for nobody."""
+        self._closed = True
 
     def _upstream_has_users(self) -> Flow[bool]:
         own_roles: list[str] = []

@@ -212,8 +212,10 @@ def test_a_star_binds_every_address(ipv6, hosts):
                 " (systemd, a container)"
             ),
         ),
-        ("workers: 2", "workers: more than one worker process is not supported yet"),
-        ("workers: many", 'workers: expected auto or 1, not "many"'),
+        ("workers: 0", "workers: expected auto or a number of processes from 1 to 256"),
+        ("workers: 257", "workers: expected auto or a number of processes from 1 to 256"),
+        ("workers: true", "workers: expected auto or a number of processes from 1 to 256"),
+        ("workers: many", "workers: expected auto or a number of processes from 1 to 256"),
     ],
 )
 def test_a_wrong_key_is_refused_with_its_path_and_what_was_expected(text, expected):
