@@ -20,6 +20,7 @@ import trio
 from mongoguard.authn.throttle import address_key
 from mongoguard.errors import GuardError
 from mongoguard.model.restriction import Address
+from mongoguard.server.shared_counts import Count, CountsElsewhere, NothingElsewhere
 
 __all__ = ["MAX_ARRIVING", "MAX_ARRIVING_PER_ADDRESS", "TELL_SECS", "Arrival", "ArrivalRefused", "Arrivals"]
 
@@ -56,28 +57,24 @@ class Arrival:
         key = address_key(address)
         if key == self._key:
             return
-        by_address = self._arrivals.by_address
-        if by_address[key] >= MAX_ARRIVING_PER_ADDRESS:
+        if self._arrivals.of_address(key) >= MAX_ARRIVING_PER_ADDRESS:
             raise ArrivalRefused(
                 f"{MAX_ARRIVING_PER_ADDRESS} connections of {address}, or its /64, have sent no message"
             )
         self._forget_address()
-        by_address[key] += 1
+        self._arrivals.count_address(key, 1)
         self._key = key
 
     def arrived(self) -> None:
         """Its first message has come, or will not."""
         if not self._has_arrived:
             self._has_arrived = True
-            self._arrivals.arriving -= 1
+            self._arrivals.count(arriving=-1)
             self._forget_address()
 
     def _forget_address(self) -> None:
         if self._key is not None:
-            by_address = self._arrivals.by_address
-            by_address[self._key] -= 1
-            if not by_address[self._key]:
-                del by_address[self._key]
+            self._arrivals.count_address(self._key, -1)
             self._key = None
 
     def __enter__(self) -> Arrival:
@@ -89,30 +86,51 @@ class Arrival:
     ) -> None:
         """Give the place back: the connection has ended."""
         self.arrived()
-        self._arrivals.open -= 1
+        self._arrivals.count(open_=-1)
 
 
 class Arrivals:
-    """The connections of one process: `open`, those `arriving` among them, and these `by_address`."""
+    """The connections of one process: `open`, those `arriving` among them, and these `by_address`.
 
-    def __init__(self, max_open: int) -> None:
-        """There are none; `max_open` is net.maxIncomingConnections."""
+    The bounds hold for all worker processes together: those of the others are `elsewhere`.
+    """
+
+    def __init__(self, max_open: int, elsewhere: CountsElsewhere | None = None) -> None:
+        """There are none; `max_open` is net.maxIncomingConnections, and may be changed."""
         self.open = 0
         self.arriving = 0
         self.by_address: Counter[bytes] = Counter()
-        self._max_open = max_open
+        self.max_open = max_open
+        self._elsewhere = elsewhere or NothingElsewhere()
         self._refused = 0
         self._told_at = -math.inf
 
     def begin(self) -> Arrival:
         """A place for an accepted connection; it must be entered as a context. Raises `ArrivalRefused`."""
-        if self.open >= self._max_open:
+        if self.open + self._elsewhere.of(Count.OPEN) >= self.max_open:
             raise ArrivalRefused("net.maxIncomingConnections is reached")
-        if self.arriving >= MAX_ARRIVING:
+        if self.arriving + self._elsewhere.of(Count.ARRIVING) >= MAX_ARRIVING:
             raise ArrivalRefused(f"{MAX_ARRIVING} connections have sent no message")
-        self.open += 1
-        self.arriving += 1
+        self.count(open_=1, arriving=1)
         return Arrival(self)
+
+    def count(self, *, open_: int = 0, arriving: int = 0) -> None:
+        """There are so many more, or less."""
+        self.open += open_
+        self.arriving += arriving
+        self._elsewhere.tell(Count.OPEN, self.open)
+        self._elsewhere.tell(Count.ARRIVING, self.arriving)
+
+    def count_address(self, key: bytes, change: int) -> None:
+        """There are so many more, or less, of that address on their way."""
+        self.by_address[key] += change
+        if not self.by_address[key]:
+            del self.by_address[key]
+        self._elsewhere.tell_address(key, change)
+
+    def of_address(self, key: bytes) -> int:
+        """How many of that address are on their way."""
+        return self.by_address[key] + self._elsewhere.of_address(key)
 
     def tell(self, refused: ArrivalRefused) -> None:
         """Log a refusal, every `TELL_SECS` at most, and then how many there were."""

@@ -1,0 +1,225 @@
+"""Link: questions and answers between a worker process and its supervisor.
+
+In: a connected socket, and what answers the other end's questions. Out: the other end's answers. Must not know what is
+asked. Documents are BSON, whose own length is the frame; each is read strictly, and a document that is too long, or no
+question and no answer, ends the link: the other end is then as good as dead.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import socket
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
+
+import bson
+import trio
+
+from mongoguard.errors import CommandError, GuardError
+from mongoguard.wire.document import Document
+
+__all__ = ["Answerer", "Fields", "Link", "LinkLost", "LinkRefused"]
+
+log = logging.getLogger(__name__)
+
+MAX_DOCUMENT_BYTES = 96 * 1024 * 1024
+"""The longest is a configuration with its users file, which has 64 MB at most."""
+
+MAX_WAITING_BYTES = 2 * MAX_DOCUMENT_BYTES
+"""Of documents that the other end does not take: it is frozen, and somebody's deadline will end it."""
+
+MAX_QUESTIONS = 1024
+"""Questions of the other end that are answered at a time; it waits with more."""
+
+Fields: TypeAlias = Mapping[str, Any]
+Answerer: TypeAlias = Callable[[dict[str, Any]], Awaitable[Fields]]
+
+
+class LinkLost(GuardError):
+    """There is no other end any more."""
+
+
+class LinkRefused(GuardError):
+    """The other end says no; the text says why."""
+
+
+class _Question:
+    """One that waits for its answer. `take` gets the answer when it comes, also when nobody waits any more."""
+
+    __slots__ = ("answer", "answered", "take")
+
+    def __init__(self, take: Callable[[Fields], None] | None) -> None:
+        self.answered = trio.Event()
+        self.answer: dict[str, Any] | None = None
+        self.take = take
+
+
+class Link:
+    """One end. `run` must be running for anything to come or go."""
+
+    def __init__(self, sock: socket.socket, answerers: Mapping[str, Answerer]) -> None:
+        """Take over the socket; `answerers` by the kinds of questions. A `GuardError` of theirs is an answer, too."""
+        sock.setblocking(False)
+        self._socket = sock
+        self._answerers = answerers
+        self._numbers = itertools.count(1)
+        self._questions: dict[int, _Question] = {}
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._something_waits = trio.Event()
+        self._lost = False
+
+    async def run(self) -> None:
+        """Serve until the other end is gone, breaks the rules, or `close` is called."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write)
+                await self._read(nursery)
+                nursery.cancel_scope.cancel()
+        except* (OSError, trio.ClosedResourceError, CommandError) as group:
+            log.debug("a link is broken: %s", group.exceptions[0])
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End it; whoever waits for an answer learns that there is none. May be called twice."""
+        if self._lost:
+            return
+        self._lost = True
+        trio.lowlevel.notify_closing(self._socket)
+        self._socket.close()
+        for question in self._questions.values():
+            question.answered.set()
+        self._questions.clear()
+
+    def tell(self, kind: str, fields: Fields | None = None) -> None:
+        """Say something; nobody answers."""
+        self._send({"kind": kind, "number": 0, "fields": fields or {}})
+
+    async def ask(
+        self,
+        kind: str,
+        fields: Fields | None = None,
+        *,
+        within_secs: float,
+        take: Callable[[Fields], None] | None = None,
+    ) -> dict[str, Any]:
+        """The answer. Raises `LinkLost`, `LinkRefused`, and `trio.TooSlowError` after that many seconds.
+
+        `take` gets the answer the moment it comes, even if that is too late for whoever asked.
+        """
+        if self._lost:
+            raise LinkLost("the process at the other end is gone")
+        number, question = next(self._numbers), _Question(take)
+        self._questions[number] = question
+        self._send({"kind": kind, "number": number, "fields": fields or {}})
+        try:
+            with trio.fail_after(within_secs):
+                await question.answered.wait()
+        finally:
+            if take is None:
+                self._questions.pop(number, None)
+        if question.answer is None:
+            raise LinkLost("the process at the other end is gone")
+        refusal = question.answer.get("refusal")
+        if refusal is not None:
+            raise LinkRefused(str(refusal))
+        return question.answer
+
+    # ---- writing ----------------------------------------------------------------------------------------------------
+
+    def _send(self, document: Fields) -> None:
+        if self._lost:
+            return
+        data = bson.encode(document)
+        self._waiting_bytes += len(data)
+        if self._waiting_bytes > MAX_WAITING_BYTES:
+            self.close()
+            return
+        self._waiting.append(data)
+        self._something_waits.set()
+
+    async def _write(self) -> None:
+        while True:
+            await self._something_waits.wait()
+            self._something_waits = trio.Event()
+            while self._waiting:
+                data = self._waiting.popleft()
+                await self._write_all(memoryview(data))
+                self._waiting_bytes -= len(data)
+
+    async def _write_all(self, view: memoryview) -> None:
+        while view:
+            try:
+                view = view[self._socket.send(view) :]
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._socket)
+
+    # ---- reading ----------------------------------------------------------------------------------------------------
+
+    async def _read(self, nursery: trio.Nursery) -> None:
+        places = trio.Semaphore(MAX_QUESTIONS)
+        while (data := await self._next_document()) is not None:
+            document = Document(data).decode()
+            match document:
+                case {"answers": int(number), "fields": dict(fields)}:
+                    self._take_answer(int(number), fields)
+                case {"kind": str(kind), "number": int(number), "fields": dict(fields)}:
+                    await places.acquire()
+                    nursery.start_soon(self._answer, kind, int(number), fields, places)
+                case _:
+                    raise OSError("a document that is no question and no answer")
+
+    def _take_answer(self, number: int, fields: dict[str, Any]) -> None:
+        question = self._questions.pop(number, None)
+        if question is None:
+            return
+        question.answer = fields
+        if question.take is not None and "refusal" not in fields:
+            question.take(fields)
+        question.answered.set()
+
+    async def _answer(self, kind: str, number: int, fields: dict[str, Any], places: trio.Semaphore) -> None:
+        try:
+            answerer = self._answerers.get(kind)
+            try:
+                answer = (
+                    {"refusal": f"no such question: {kind}"} if answerer is None else await answerer(fields)
+                )
+            except GuardError as error:
+                answer = {"refusal": str(error)}
+            except (KeyError, ValueError, TypeError):
+                log.exception("a question of another process is not understood: %s", kind)
+                answer = {"refusal": f"not understood: {kind}"}
+            if number:
+                self._send({"answers": number, "fields": answer})
+        finally:
+            places.release()
+
+    async def _next_document(self) -> bytes | None:
+        """The bytes of the next document; None when the other end is gone."""
+        head = await self._exactly(4)
+        if head is None:
+            return None
+        length = int.from_bytes(head, "little")
+        if not 5 <= length <= MAX_DOCUMENT_BYTES:
+            raise OSError("a document of a length that cannot be")
+        rest = await self._exactly(length - 4)
+        return None if rest is None else head + rest
+
+    async def _exactly(self, count: int) -> bytes | None:
+        parts = bytearray()
+        while len(parts) < count:
+            try:
+                part = self._socket.recv(min(count - len(parts), 1 << 20))
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._socket)
+                continue
+            except ConnectionError:
+                return None
+            if not part:
+                return None
+            parts += part
+        return bytes(parts)
