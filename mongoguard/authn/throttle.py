@@ -83,6 +83,13 @@ class LoginThrottle:
         self._elapsed = 0.0
         self._last: float | None = None
 
+    def change(self, limits: LoginLimits) -> None:
+        """Other limits from now on, for what has been counted too. Blocks and windows that run keep their end."""
+        window, block = limits.window_secs, limits.block_secs
+        self._by_pair = self._by_pair.with_limits(limits.per_user_and_address, window, block)
+        self._by_address = self._by_address.with_limits(limits.per_address, window, block)
+        self._by_user = self._by_user.with_limits(limits.per_user, window, block)
+
     def block(self, user: UserName, address: Address | None, now: float) -> Block | None:
         """The block that a login of `user` from `address` meets (None: a Unix socket); None when it meets none."""
         at, who, where = self._at(now), _user_key(user), address_key(address)
@@ -143,6 +150,19 @@ class _FailureTable:
     def __len__(self) -> int:
         return sum(map(len, self._levels))
 
+    def with_limits(self, limit: int, window_secs: float, block_secs: float) -> _FailureTable:
+        """A table with the same failures; a limit of 0 forgets them."""
+        table = _FailureTable(limit, window_secs, block_secs)
+        if limit:
+            for level in self._levels:
+                for key, failures in level.items():
+                    table._put(key, failures)
+        return table
+
+    def _put(self, key: bytes, failures: _Failures) -> None:
+        blocked = failures.count >= self._limit
+        self._levels[-1 if blocked else failures.count.bit_length() - 1][key] = failures
+
     def blocked_for(self, key: bytes, at: float) -> float:
         """Seconds; 0 when the key is not blocked."""
         failures = self._levels[-1].get(key)
@@ -157,12 +177,9 @@ class _FailureTable:
         failures.count += 1
         if failures.count >= self._limit:
             failures.until = at + self._block_secs
-            level = self._levels[-1]
-        else:
-            level = self._levels[failures.count.bit_length() - 1]
         if len(self) >= MAX_TRACKED:
             self._make_room(at)
-        level[key] = failures
+        self._put(key, failures)
 
     def forget(self, key: bytes) -> _Failures | None:
         for level in self._levels:

@@ -76,6 +76,8 @@ def _is_taken_over(path: str, old: Any, new: Any) -> bool:
     if path == "net.tls":
         # Whether there is TLS, and whether certificates log in, decides over mechanisms and listeners.
         return bool((old.is_on, old.takes_certificates) == (new.is_on, new.takes_certificates))
+    if path == "net.maxConnectionsPerUser":
+        return bool(old) == bool(new)  # connections are counted from the first, or never
     if path == "security.userFile":
         return old is not None and new is not None  # else the directory is another
     return True

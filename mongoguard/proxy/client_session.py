@@ -49,6 +49,7 @@ from mongoguard.proxy.relaying import Narrowing, message_for_upstream, session_i
 from mongoguard.proxy.replies import begins_with_failure, cursor_in_reply, error_body, ok_body
 from mongoguard.proxy.settings import SessionSettings
 from mongoguard.proxy.streaming import Streaming
+from mongoguard.proxy.transactions import CarriedTransactions, OpenTransactions
 from mongoguard.wire.message import (
     OpCode,
     OpMsg,
@@ -91,6 +92,7 @@ class ClientSession:
         cursors: CursorTable,
         settings: SessionSettings,
         localhost_exception: LocalhostException,
+        transactions: OpenTransactions | None = None,
     ) -> None:
         """Start with nobody logged in."""
         self.peer = peer
@@ -100,6 +102,7 @@ class ClientSession:
         self.cursors = cursors
         self.settings = settings
         self._localhost_exception = localhost_exception
+        self.transactions = CarriedTransactions(transactions or OpenTransactions())
         self._auditor = Auditor(peer, settings.audit_parameter_bytes)
         self.has_client_metadata = False
         self._user: User | None = None
@@ -250,6 +253,8 @@ class ClientSession:
         )
         changes_users = row.changes_users or (command.db == "admin" and command.target in _USER_COLLECTIONS)
         reply = yield from self.relay(message, narrowed, changes_users=changes_users)
+        if "autocommit" in command.body.fields:
+            self.transactions.note(self.user, command, reply.message)
         event = (
             self._auditor.user_management(self.user, row, command, reply.message) if changes_users else None
         )

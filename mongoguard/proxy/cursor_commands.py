@@ -13,8 +13,8 @@ from bson import Int64
 
 from mongoguard.command.command import Command
 from mongoguard.command.printing import not_authorized
-from mongoguard.effects import Flow, Relay, perform
-from mongoguard.errors import CommandError, ErrorCode
+from mongoguard.effects import FindCursors, Flow, Relay, perform
+from mongoguard.errors import CommandError, ErrorCode, UpstreamUnavailable
 from mongoguard.model.action_type import ActionType
 from mongoguard.model.names import Namespace, UserName
 from mongoguard.model.privilege import AnyOf, Privilege
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["abandon_stream", "get_more", "kill_cursors"]
 
+MAX_SOUGHT = 1_000
+"""Ids of one killCursors that other workers are asked for; a driver kills its cursors a few at a time."""
+
 _KILL_ANY_CURSOR = frozenset({ActionType.KILL_ANY_CURSOR})
 
 
@@ -42,7 +45,7 @@ def get_more(session: ClientSession, message: OpMsg, command: Command) -> Flow[b
     collection = body.string("collection") or ""
     if not collection:
         raise CommandError(ErrorCode.INVALID_NAMESPACE, "Collection names cannot be empty")
-    entry = session.cursors.find(cursor_id)
+    entry = (yield from _find(session, [cursor_id]))[cursor_id]
     if entry is None:
         raise CommandError(ErrorCode.CURSOR_NOT_FOUND, f"cursor id {cursor_id} not found")
     entry.check_get_more(_reader(session, entry), Namespace(command.db, collection), session_id(body))
@@ -83,6 +86,19 @@ def abandon_stream(session: ClientSession) -> Flow[None]:
     yield from perform(Relay(encode_op_msg(session.request_id(), 0, body), entry.server))
 
 
+def _find(session: ClientSession, ids: list[int]) -> Flow[dict[int, CursorEntry | None]]:
+    """The table's entries. Those that it does not know may be known to another worker, which then hands them over."""
+    entries = {cursor_id: session.cursors.find(cursor_id) for cursor_id in ids}
+    unknown = [cursor_id for cursor_id, entry in entries.items() if entry is None]
+    if unknown and session.cursors.has_siblings:
+        try:
+            yield from perform(FindCursors(tuple(unknown[:MAX_SOUGHT])))
+        except UpstreamUnavailable as error:
+            raise CommandError(ErrorCode.HOST_UNREACHABLE, str(error)) from error
+        entries |= {cursor_id: session.cursors.find(cursor_id) for cursor_id in unknown}
+    return entries
+
+
 def _reader(session: ClientSession, entry: CursorEntry) -> UserName | None:
     """Who reads; without authorization a cursor is everybody's, as in mongod."""
     if not session.settings.authorization_enabled:
@@ -94,7 +110,7 @@ def kill_cursors(session: ClientSession, message: OpMsg, command: Command) -> Fl
     """Relay the ids that the table knows, to the servers that hold them; the others are not found."""
     body = command.body
     ids = _cursor_ids(body)
-    entries = {cursor_id: session.cursors.find(cursor_id) for cursor_id in ids}
+    entries = yield from _find(session, ids)
     for entry in entries.values():
         if entry is not None and not _may_kill(session, entry):
             raise not_authorized(command)
@@ -110,7 +126,13 @@ def kill_cursors(session: ClientSession, message: OpMsg, command: Command) -> Fl
         own = [Int64(i) for i, entry in entries.items() if entry is not None and entry.server == server]
         field = body.fields["cursors"]
         narrowed = Narrowing(splices=((field.start, field.end, encode_element("cursors", own)),))
-        reply = (yield from session.relay(message, narrowed, server=server)).message
+        try:
+            reply = (yield from session.relay(message, narrowed, server=server)).message
+        except CommandError as error:
+            if error.code != ErrorCode.HOST_UNREACHABLE:
+                raise
+            outcome["cursorsAlive"] += own  # its server does not answer; the others' are killed all the same
+            continue
         if error_code_in_reply(reply):
             return reply
         _add_outcome(outcome, reply)
