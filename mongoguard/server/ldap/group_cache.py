@@ -1,13 +1,19 @@
 """What the directory said of users' groups, and how old that is.
 
-In: groups by user name, the time. Out: an answer that may be used, or none. Must not ask anybody.
+In: groups by user name, the time. Out: an answer that may be used, or none; the users whose last answer holds no
+longer. Must not ask anybody.
 
 One number governs: an answer is used for `staleness_secs` after it was asked for, never longer. It is asked for again
 after `refresh_secs`, a third of that unless configured, so two thirds remain for a directory that does not answer.
+
+A session keeps what was made of an answer, and looks at no clock. So whoever keeps sessions must be told when the
+answer ends, is replaced by another, or is forgotten: see `withdrawn`.
 """
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -22,10 +28,14 @@ MAX_GROUPS_KEPT = 200_000
 RETRY_SECS = 5.0
 """After a question that was not answered, the next one about the same user waits so long, if it can."""
 
+LAST_SECS = 0.1
+"""The last moments of an answer are not used: in them its sessions are told that it ends."""
+
 
 @dataclass(slots=True, eq=False)
 class GroupAnswer:
-    """A user's groups. The rest is made of them when it is needed, and kept while what it was made of is the same.
+    """A user's groups, asked for at `time`. They must not be used from `end` on, which is put off when the directory
+    gives them again. The rest is made of them when it is needed, and kept while what it was made of is the same.
 
     `named_as_dns` gave `outcome`; `base` is the user as the base directory knows somebody with these roles, `user` the
     same without asserted roles, so that whoever refreshes it asks about the groups, too.
@@ -33,6 +43,7 @@ class GroupAnswer:
 
     groups: tuple[str, ...]
     time: float
+    end: float
     retry_at: float = 0.0
     named_as_dns: DnRoles | None = None
     outcome: GroupRoles | None = None
@@ -49,11 +60,16 @@ class GroupCache:
         self.refresh_secs = refresh_secs
         self._answers: OrderedDict[str, GroupAnswer] = OrderedDict()
         self._kept = 0
+        # One entry a name, of an end that may have been put off since: at most a name for everybody who had an answer
+        # within the last `staleness_secs`.
+        self._ends: list[tuple[float, str]] = []
+        self._scheduled: set[str] = set()
+        self._withdrawn: set[str] = set()
 
     def usable(self, name: str, now: float) -> GroupAnswer | None:
         """The answer, if it is not too old for any use."""
         answer = self._answers.get(name)
-        if answer is None or now - answer.time >= self.staleness_secs:
+        if answer is None or now >= answer.end:
             return None
         self._answers.move_to_end(name)
         return answer
@@ -63,15 +79,35 @@ class GroupCache:
         answer = self.usable(name, now)
         return answer is None or (now - answer.time >= self.refresh_secs and now >= answer.retry_at)
 
+    @property
+    def next_withdrawal(self) -> float:
+        """No answer ends before that time; infinite when there is none. Those that are gone already do not count."""
+        return self._ends[0][0] if self._ends else math.inf
+
+    def withdrawn(self, now: float) -> frozenset[str]:
+        """The users whose answer has ended, was forgotten, or is no longer the same, since this was last asked."""
+        while self.next_withdrawal <= now:
+            _, name = heapq.heappop(self._ends)
+            self._scheduled.discard(name)
+            answer = self._answers.get(name)
+            if answer is not None and answer.end <= now:
+                self.forget(name)
+            elif answer is not None:
+                self._schedule(name, answer.end)
+        names, self._withdrawn = frozenset(self._withdrawn), set()
+        return names
+
     def keep(self, name: str, groups: tuple[str, ...], asked_at: float) -> GroupAnswer:
         """Remember an answer; what was made of an equal one is taken over."""
+        end = asked_at + self.staleness_secs - LAST_SECS
         answer = self._answers.get(name)
         if answer is not None and answer.groups == groups:
-            answer.time, answer.retry_at = asked_at, 0.0
+            answer.time, answer.end, answer.retry_at = asked_at, end, 0.0
             self._answers.move_to_end(name)
             return answer
         self.forget(name)
-        answer = self._answers[name] = GroupAnswer(groups, asked_at)
+        answer = self._answers[name] = GroupAnswer(groups, asked_at, end)
+        self._schedule(name, end)
         self._kept += len(groups) + 1
         while self._kept > MAX_GROUPS_KEPT and len(self._answers) > 1:
             self.forget(next(iter(self._answers)))
@@ -88,3 +124,9 @@ class GroupCache:
         answer = self._answers.pop(name, None)
         if answer is not None:
             self._kept -= len(answer.groups) + 1
+            self._withdrawn.add(name)
+
+    def _schedule(self, name: str, end: float) -> None:
+        if name not in self._scheduled:
+            self._scheduled.add(name)
+            heapq.heappush(self._ends, (end, name))

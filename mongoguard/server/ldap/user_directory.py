@@ -7,13 +7,14 @@ looked at, as in MongoDB; that holds for names proven by X.509 or Kerberos, too.
 the user by exactly that name. Roles that came with a credential beat both (see `UserRequest`).
 
 Groups are asked for in the background (`keep_up`) for the users of live sessions, and never in their commands unless
-an answer has become too old to be used. See `group_cache` for how old that is.
+an answer has become too old to be used. See `group_cache` for how old that is. The moment an answer ends or changes,
+the sessions that rest on it are told (`keep_withdrawing`); until they have asked, they run no command.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -28,7 +29,7 @@ from mongoguard.model.user import User, UserRequest
 from mongoguard.server.directory import REFRESH_SHARE, UserDirectory
 from mongoguard.server.ldap.connection import DirectoryConnectionLost
 from mongoguard.server.ldap.directory import LdapDirectory
-from mongoguard.server.ldap.group_cache import GroupAnswer, GroupCache
+from mongoguard.server.ldap.group_cache import LAST_SECS, GroupAnswer, GroupCache
 
 __all__ = ["LdapUserDirectory"]
 
@@ -39,6 +40,12 @@ CONCURRENT_REFRESHES = 4
 
 LOOK_SECS = 1.0
 """How often is looked whether somebody's groups are due."""
+
+TOGETHER_SECS = LAST_SECS / 2
+"""Users whose answers end within so long are told of at once: all sessions are looked through for each telling."""
+
+FETCH_TRIES = 3
+"""An answer may end while the roles of its groups are asked for. Thrice in a row means a deployment that hangs."""
 
 
 @dataclass(slots=True)
@@ -60,18 +67,24 @@ class LdapUserDirectory:
         staleness_secs: float,
         watch_secs: float,
         refresh_secs: float | None,
+        withdraw: Callable[[frozenset[str]], None],
     ) -> None:
         """Start with an empty cache. `watch_secs` is how often whoever asks would call `refresh` anyway.
 
-        Without `refresh_secs` nothing is asked in the background: a command asks when the last answer would become too
-        old before sessions are looked at again.
+        Without `refresh_secs` nothing is asked in the background: a command asks when the last answer would end before
+        sessions are looked at again, so that a directory which is away just then costs nobody anything.
+        `withdraw` is given the names whose users, as they were fetched before, must not be used any more; a login that
+        is under way may end in such a user, too.
         """
         self._base = base
         self._directory = directory
         self._in_background = refresh_secs is not None
         self.watch_secs = min(watch_secs, staleness_secs / 3, refresh_secs or staleness_secs)
-        """How often `refresh` must be called, for no answer to be used for too long."""
-        self._cache = GroupCache(staleness_secs, refresh_secs or staleness_secs - self._look_ahead)
+        """How often `refresh` must be called: so `keep_up` learns whose groups it must ask for."""
+        look_ahead = self.watch_secs * (1 + REFRESH_SHARE)
+        self._cache = GroupCache(staleness_secs, refresh_secs or staleness_secs - look_ahead)
+        self._withdraw = withdraw
+        self._answered = trio.Event()
         self._questions: dict[str, _Question] = {}
         self._live: frozenset[str] = frozenset()
         self._dn_roles: tuple[frozenset[str], DnRoles] = (frozenset(), read_dn_roles(()))
@@ -97,11 +110,10 @@ class LdapUserDirectory:
         if not self._is_ours(request):
             return await self._base.fetch(request)
         try:
-            answer = await self._groups(request.name.user)
+            return await self._fetch(request)
         except LdapRefusal as refusal:
             log.info("%s has no groups here: %s", request.name, refusal)
             return None
-        return await self._user(request, answer)
 
     def invalidate(self) -> None:
         """See `UserDirectory`. Groups are not users of the deployment: they are not asked for again."""
@@ -110,15 +122,14 @@ class LdapUserDirectory:
     async def refresh(self, requests: Iterable[UserRequest]) -> Mapping[UserRequest, User | None]:
         """See `UserDirectory`. Asks the base directory alone: whose groups are due is `keep_up`'s.
 
-        Whose last answer would become too old before the next time is left out, and asked for by the next command.
+        Whose last answer has ended, or must be asked for again by a command, is left out.
         """
         asked = frozenset(requests)
         ours = {request for request in asked if self._is_ours(request)}
         self._live = frozenset(request.name.user for request in ours)
-        soon = trio.current_time() + self._look_ahead
         answers = dict(await self._base.refresh(asked - ours))
         for request in ours:
-            answer = self._cache.usable(request.name.user, soon)
+            answer = self._answer_in_use(request.name.user)
             if answer is not None:
                 with suppress(UpstreamError):
                     answers[request] = await self._user(request, answer, fresh=True)
@@ -137,6 +148,17 @@ class LdapUserDirectory:
             if self._in_background:
                 await self._ask_for([name for name in self._live if self._cache.is_due(name, now)])
 
+    async def keep_withdrawing(self) -> None:
+        """Tell whose users must not be used any more, the moment that this is so, for ever. It asks nobody."""
+        while True:
+            with trio.move_on_at(self._cache.next_withdrawal):
+                await self._answered.wait()
+            self._answered = trio.Event()
+            names = self._cache.withdrawn(trio.current_time())
+            if names:
+                self._withdraw(names)
+            await trio.sleep(TOGETHER_SECS)
+
     async def _ask_for(self, names: list[str]) -> None:
         """Ask for these users' groups, until the directory is away. An error about one user leaves the others be."""
         away: list[DirectoryConnectionLost] = []
@@ -149,7 +171,6 @@ class LdapUserDirectory:
                     await self._ask_once(name)
                 except LdapRefusal as refusal:
                     log.info("%s@%s has no groups here any more: %s", name, EXTERNAL_DB, refusal)
-                    self._cache.forget(name)
                 except DirectoryConnectionLost as error:
                     away.append(error)
                 except DirectoryUnavailable as error:
@@ -168,11 +189,6 @@ class LdapUserDirectory:
             name, error = next(iter(failed.items()))
             who = f"{name}@{EXTERNAL_DB}"
             log.warning("users keep their last groups, %d in all, such as %s: %s", len(failed), who, error)
-
-    @property
-    def _look_ahead(self) -> float:
-        """In how many seconds whoever is not left out by `refresh` is asked for again at the latest."""
-        return self.watch_secs * (1 + REFRESH_SHARE)
 
     def _is_ours(self, request: UserRequest) -> bool:
         return (
@@ -195,6 +211,15 @@ class LdapUserDirectory:
             reason = f"{summary}; no role that exists, which security.ldap.authz.requireRoles asks for"
             return PasswordCheck(accepted=False, reason=reason)
         return PasswordCheck(accepted=True)
+
+    async def _fetch(self, request: UserRequest) -> User | None:
+        """The user by an answer that has not ended meanwhile. Raises `LdapRefusal`, `DirectoryUnavailable`."""
+        for _ in range(FETCH_TRIES):
+            answer = await self._groups(request.name.user)
+            user = await self._user(request, answer)
+            if trio.current_time() < answer.end:
+                return user
+        raise DirectoryUnavailable("the answers about groups have become too old while roles were asked for")
 
     async def _user(self, request: UserRequest, answer: GroupAnswer, *, fresh: bool = False) -> User | None:
         """The user with the roles of these groups; the same object as long as nothing has changed."""
@@ -231,10 +256,8 @@ class LdapUserDirectory:
 
     async def _groups(self, name: str) -> GroupAnswer:
         """The groups, asked for when they are due. Raises `LdapRefusal`, and `DirectoryUnavailable` without any."""
-        now = trio.current_time()
-        answer = self._cache.usable(name, now)
-        kept_up = self._in_background and name in self._live
-        if answer is not None and (kept_up or not self._cache.is_due(name, now)):
+        answer = self._answer_in_use(name)
+        if answer is not None:
             return answer
         try:
             return await self._ask_once(name)
@@ -247,8 +270,17 @@ class LdapUserDirectory:
             log.warning("the LDAP directory does not answer; %s keeps the last groups: %s", name, error)
             return answer
 
+    def _answer_in_use(self, name: str) -> GroupAnswer | None:
+        """The last answer, as long as nobody but `keep_up` has to ask for another one."""
+        now = trio.current_time()
+        kept_up = self._in_background and name in self._live
+        return None if self._cache.is_due(name, now) and not kept_up else self._cache.usable(name, now)
+
     async def _ask_once(self, name: str) -> GroupAnswer:
-        """Ask, or wait for who asks already: all of them get the same answer, or the same error."""
+        """Ask, or wait for who asks already: all of them get the same answer, or the same error.
+
+        Whoever is refused has no earlier answer any more either.
+        """
         running = self._questions.get(name)
         if running is None:
             return await self._ask(name)
@@ -265,11 +297,21 @@ class LdapUserDirectory:
             asked_at = trio.current_time()
             bind_name = await self._directory.bind_name(name)
             groups = await self._directory.groups(bind_name, name)
-            question.answer = self._cache.keep(name, groups, asked_at)
-            return question.answer
-        except (DirectoryUnavailable, LdapRefusal) as error:
+            answer = self._cache.keep(name, groups, asked_at)
+            if trio.current_time() >= answer.end:
+                raise DirectoryUnavailable(
+                    "the directory's answer took so long that it is too old for any use"
+                )
+            question.answer = answer
+            return answer
+        except LdapRefusal as error:
+            self._cache.forget(name)
+            question.error = error
+            raise
+        except DirectoryUnavailable as error:
             question.error = error
             raise
         finally:
+            self._answered.set()
             del self._questions[name]
             question.done.set()

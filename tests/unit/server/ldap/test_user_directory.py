@@ -101,9 +101,13 @@ def base():
     return Base()
 
 
+def ldap_users(base, ldap, staleness=90, watch=5, refresh=30, withdraw=lambda names: None):
+    return LdapUserDirectory(base, ldap, staleness, watch, refresh, withdraw)
+
+
 @pytest.fixture
 def users(base, ldap):
-    return LdapUserDirectory(base, ldap, staleness_secs=90, watch_secs=5, refresh_secs=30)
+    return ldap_users(base, ldap)
 
 
 def roles(user):
@@ -165,15 +169,153 @@ async def test_in_an_outage_the_last_answer_holds_until_the_bound_and_not_longer
             assert (await users.refresh([ANN]))[ANN] is first
             assert await users.fetch(ANN) is first
             await trio.sleep(5)
-        await trio.sleep_until(asked_at + 86)
-        assert ANN not in await users.refresh([ANN]), "the next look would be too late"
+        await trio.sleep_until(asked_at + 89.8)
+        assert (await users.refresh([ANN]))[ANN] is first
         assert await users.fetch(ANN) is first
-        await trio.sleep_until(asked_at + 90)
+        await trio.sleep_until(asked_at + 89.9)
+        assert ANN not in await users.refresh([ANN])
         with pytest.raises(DirectoryUnavailable, match="ldap1: refused"):
             await users.fetch(ANN)
         ldap.error = None
-        assert await users.fetch(ANN) is first
+        assert await users.fetch(ANN) == first
         nursery.cancel_scope.cancel()
+
+
+# ---- when a user must not be used any more ----------------------------------------------------------------------------
+
+
+class Told:
+    """What `withdraw` was told, and when."""
+
+    def __init__(self):
+        self.at = {}
+
+    def __call__(self, names):
+        self.at.update(dict.fromkeys(names, trio.current_time()))
+
+
+@pytest.fixture
+def told():
+    return Told()
+
+
+@pytest.fixture
+async def told_users(base, ldap, told, nursery):
+    """Users who are asked for in the background, as in a server that runs; whose end comes is `told`."""
+    users = ldap_users(base, ldap, withdraw=told)
+    nursery.start_soon(users.keep_up)
+    nursery.start_soon(users.keep_withdrawing)
+    return users
+
+
+async def test_the_end_of_an_answer_is_told_before_it_is_too_old_and_not_earlier(
+    told_users, ldap, told, autojump_clock
+):
+    for name in ("ann", "bob"):
+        begun = trio.current_time()
+        await told_users.fetch(UserRequest(UserName(name, "$external")))
+        await told_users.refresh([ANN])
+        ldap.error = DirectoryUnavailable("gone")
+        await trio.sleep_until(begun + 89.8)
+        assert told.at == {}
+        await trio.sleep_until(begun + 89.99)
+        assert set(told.at) == {name}, "whoever is not kept up as well"
+        told.at.clear()
+        ldap.error = None
+
+
+async def test_the_end_of_one_answer_hides_no_other(told_users, ldap, told, autojump_clock):
+    await told_users.fetch(ANN)
+    begun = trio.current_time()
+    await trio.sleep(0.01)
+    await told_users.fetch(UserRequest(UserName("bob", "$external")))
+    ldap.error = DirectoryUnavailable("gone")
+    await trio.sleep_until(begun + 91)
+    assert set(told.at) == {"ann", "bob"}
+    assert all(time < begun + 90.11 for time in told.at.values())
+
+
+async def test_an_answer_that_is_given_again_has_a_new_end_and_nobody_is_told(
+    told_users, ldap, told, autojump_clock
+):
+    first = await told_users.fetch(ANN)
+    for _ in range(60):
+        await told_users.refresh([ANN])
+        await trio.sleep(5)
+    assert told.at == {}
+    assert len(ldap.asked) >= 9
+    ldap.error = DirectoryUnavailable("gone")
+    await trio.sleep(50)
+    assert await told_users.fetch(ANN) is first
+    await trio.sleep(41)
+    assert set(told.at) == {"ann"}
+
+
+async def test_groups_that_have_changed_are_told_at_once(told_users, ldap, told, autojump_clock):
+    await told_users.fetch(ANN)
+    await told_users.refresh([ANN])
+    ldap.people["ann"] = (DEV,)
+    while len(ldap.asked) < 2:
+        await trio.sleep(0.01)
+    answered = trio.current_time() + ldap.secs
+    await trio.sleep(1)
+    assert answered - 0.02 <= told.at["ann"] <= answered + 0.1
+    assert roles(await told_users.fetch(ANN)) == [DEV]
+
+
+@pytest.mark.parametrize("in_background", [True, False])
+async def test_a_user_whom_the_directory_refuses_is_told_at_once_whoever_has_asked(
+    told_users, ldap, told, in_background, autojump_clock
+):
+    await told_users.fetch(ANN)
+    if in_background:
+        await told_users.refresh([ANN])
+    del ldap.people["ann"]
+    await trio.sleep(31.5)
+    if not in_background:
+        assert told.at == {}
+        assert await told_users.fetch(ANN) is None
+        await trio.sleep(0.1)
+    assert set(told.at) == {"ann"}
+
+
+async def test_an_answer_that_came_too_late_for_any_use_is_not_used(base, autojump_clock):
+    ldap = StandInDirectory()
+    users = ldap_users(base, ldap, 3, 1, 1)
+    ldap.secs = 2.95
+    with pytest.raises(DirectoryUnavailable, match="too old for any use"):
+        await users.fetch(ANN)
+    ldap.secs = 2.5
+    assert roles(await users.fetch(ANN)) == [DBA]
+
+
+async def test_an_answer_that_ends_while_roles_are_asked_for_is_asked_for_again(base, ldap, autojump_clock):
+    users = ldap_users(base, ldap)
+    await users.fetch(ANN)
+    ldap.people["ann"] = (DEV,)
+    await users.refresh([ANN])
+    await trio.sleep(89)
+    ask = base.admin_role_names
+
+    async def slowly():
+        await trio.sleep(5)
+        return await ask()
+
+    base.admin_role_names = slowly
+    assert roles(await users.fetch(ANN)) == [DEV]
+
+
+async def test_a_deployment_that_hangs_longer_than_answers_hold_lets_nobody_in(base, ldap, autojump_clock):
+    users = ldap_users(base, ldap)
+
+    async def hang():
+        await trio.sleep(100)
+        return base.roles
+
+    base.admin_role_names = hang
+    with pytest.raises(DirectoryUnavailable, match="while roles were asked for"):
+        await users.fetch(ANN)
+    assert len(ldap.asked) == 3
 
 
 async def test_a_user_whose_last_answer_is_too_old_does_not_come_in_by_it(users, ldap, autojump_clock):
@@ -185,7 +327,7 @@ async def test_a_user_whose_last_answer_is_too_old_does_not_come_in_by_it(users,
 
 
 async def test_a_silent_directory_is_asked_about_few_users_at_a_time(base, ldap, autojump_clock):
-    users = LdapUserDirectory(base, ldap, staleness_secs=90, watch_secs=5, refresh_secs=30)
+    users = ldap_users(base, ldap)
     requests = [UserRequest(UserName(f"u{n}", "$external")) for n in range(50)]
     for request in requests:
         ldap.people[request.name.user] = (DBA,)
@@ -207,7 +349,7 @@ async def test_a_silent_directory_is_asked_about_few_users_at_a_time(base, ldap,
 async def test_users_whose_groups_can_not_be_had_do_not_keep_those_of_others_from_being_asked_for(
     broken, base, ldap, autojump_clock, caplog
 ):
-    users = LdapUserDirectory(base, ldap, staleness_secs=90, watch_secs=5, refresh_secs=30)
+    users = ldap_users(base, ldap)
     requests = [UserRequest(UserName(f"u{n}", "$external")) for n in range(20)]
     names = {request.name.user for request in requests}
     ldap.people = dict.fromkeys(names, (DBA,))
@@ -302,7 +444,7 @@ async def test_a_user_whom_the_directory_knows_no_more_is_gone(users, ldap, auto
 
 async def test_without_a_template_the_base_directory_decides(base, autojump_clock):
     ldap = StandInDirectory(template=False)
-    users = LdapUserDirectory(base, ldap, 90, 5, 30)
+    users = ldap_users(base, ldap)
     assert await users.fetch(ANN) is None
     base.users[ANN.name] = known = User(ANN.name)
     assert await users.fetch(ANN) is known
@@ -369,10 +511,10 @@ async def test_nobody_logs_in_while_the_directory_is_away_even_with_groups_that_
 
 
 async def test_a_user_without_a_role_is_let_in_unless_roles_are_required(base, ldap, autojump_clock, caplog):
-    users = LdapUserDirectory(base, ldap, 90, 5, 30)
+    users = ldap_users(base, ldap)
     assert (await users.check_password(CheckPassword("bob", "right"))).accepted
     assert "authenticated, 0 groups, 0 matched" in caplog.text
-    users = LdapUserDirectory(base, StandInDirectory(require_roles=True), 90, 5, 30)
+    users = ldap_users(base, StandInDirectory(require_roles=True))
     check = await users.check_password(CheckPassword("bob", "right"))
     assert not check.accepted
     assert "0 groups, 0 matched" in check.reason
@@ -406,7 +548,7 @@ async def in_the_background(users, secs, look=None):
 
 @pytest.mark.parametrize(("refresh", "times"), [(10, 6), (30, 2), (60, 1)])
 async def test_live_users_are_asked_for_as_often_as_configured(base, ldap, autojump_clock, refresh, times):
-    users = LdapUserDirectory(base, ldap, 90, 5, refresh)
+    users = ldap_users(base, ldap, 90, 5, refresh)
     await users.fetch(ANN)
     await users.refresh([ANN])
     await in_the_background(users, 69)
@@ -414,7 +556,7 @@ async def test_live_users_are_asked_for_as_often_as_configured(base, ldap, autoj
 
 
 async def test_an_interval_as_long_as_the_bound_leaves_no_answer_in_use_beyond_it(base, ldap, autojump_clock):
-    users = LdapUserDirectory(base, ldap, 30, 60, 30)
+    users = ldap_users(base, ldap, 30, 60, 30)
     assert users.watch_secs == 10, "sessions are looked at before answers are too old"
     await users.fetch(ANN)
     asked_at = trio.current_time() - 0.1
@@ -427,7 +569,7 @@ async def test_an_interval_as_long_as_the_bound_leaves_no_answer_in_use_beyond_i
 
 
 async def test_without_refreshing_nothing_is_asked_in_the_background(base, ldap, autojump_clock):
-    users = LdapUserDirectory(base, ldap, 30, 5, None)
+    users = ldap_users(base, ldap, 30, 5, None)
     await users.fetch(ANN)
     await users.refresh([ANN])
     await in_the_background(users, 300)
@@ -437,7 +579,7 @@ async def test_without_refreshing_nothing_is_asked_in_the_background(base, ldap,
 async def test_without_refreshing_a_command_asks_when_the_answer_would_become_too_old(
     base, ldap, autojump_clock
 ):
-    users = LdapUserDirectory(base, ldap, 30, 5, None)
+    users = ldap_users(base, ldap, 30, 5, None)
     first = await users.fetch(ANN)
     ldap.people["ann"] = (DEV,)
     await trio.sleep(15)
@@ -450,7 +592,7 @@ async def test_without_refreshing_a_command_asks_when_the_answer_would_become_to
 
 
 async def test_without_refreshing_an_answer_older_than_the_interval_is_not_used(base, ldap, autojump_clock):
-    users = LdapUserDirectory(base, ldap, 30, 5, None)
+    users = ldap_users(base, ldap, 30, 5, None)
     first = await users.fetch(ANN)
     await users.refresh([ANN])
     ldap.error = DirectoryUnavailable("gone")
@@ -466,7 +608,7 @@ async def test_without_refreshing_idle_connections_are_closed_all_the_same(
 ):
     closed = []
     monkeypatch.setattr(ldap.pool, "close_idle", lambda: closed.append(trio.current_time()))
-    await in_the_background(LdapUserDirectory(base, ldap, 30, 5, None), 10)
+    await in_the_background(ldap_users(base, ldap, 30, 5, None), 10)
     assert len(closed) >= 9
 
 
@@ -488,6 +630,32 @@ def test_the_cache_forgets_the_least_recently_used_when_it_holds_too_many_groups
     assert cache.usable("d", 1), "the newest stays, however many it has"
 
 
+def test_the_cache_tells_whom_it_has_forgotten_and_who_is_too_old(monkeypatch):
+    monkeypatch.setattr(group_cache, "MAX_GROUPS_KEPT", 10)
+    cache = GroupCache(90, 30)
+    assert cache.next_withdrawal == float("inf")
+    for time, name in enumerate("abc"):
+        cache.keep(name, ("g",) * 3, time)
+    assert cache.withdrawn(3) == {"a"}
+    assert cache.withdrawn(3) == frozenset(), "told once"
+    cache.keep("b", ("g",) * 3, 50)
+    cache.keep("c", ("other",) * 3, 50)
+    assert cache.withdrawn(51) == {"c"}, "who is asked about again is told of only when the answer is another"
+    assert cache.withdrawn(139.8) == frozenset()
+    assert cache.withdrawn(139.9) == {"b", "c"}
+    assert cache.next_withdrawal == float("inf")
+
+
+def test_ends_that_are_put_off_again_and_again_take_one_place_a_user():
+    cache = GroupCache(90, 30)
+    for time in range(1000):
+        cache.keep("ann", ("g",), time)
+        cache.forget("ann")
+        cache.keep("ann", ("g", str(time)), time)
+        assert cache.withdrawn(time) == {"ann"}
+    assert len(cache._ends) == len(cache._scheduled) == 1
+
+
 @pytest.mark.parametrize(("watch", "expected"), [(5, 5), (60, 30)])
 def test_sessions_are_looked_at_often_enough_for_the_bound(base, ldap, watch, expected):
-    assert LdapUserDirectory(base, ldap, 90, watch, 30).watch_secs == expected
+    assert ldap_users(base, ldap, 90, watch, 30).watch_secs == expected
