@@ -90,6 +90,7 @@ _CODE_NAMES: Mapping[int, str] = {
     91: "ShutdownInProgress",
     115: "CommandNotSupported",
     141: "SSLHandshakeFailed",
+    159: "DurationOverflow",
     162: "CollectionIsEmpty",
     186: "ClientMetadataCannotBeMutated",
     207: "InvalidUUID",

@@ -13,6 +13,7 @@ from typing import Any
 
 from bson import ObjectId
 
+from mongoguard.proxy.replica_set import Advertised, Hello, replica_set_fields
 from mongoguard.wire.message import MAX_MESSAGE_BYTES
 
 __all__ = ["Deployment", "DeploymentView", "Impersonation", "PresentAs"]
@@ -26,11 +27,16 @@ SPLICE_ROOM_BYTES = 16 * 1024
 """More than the identity adds to a message (proxy/identity.py bounds it to 8 kB), and narrowing's few hundred bytes."""
 
 
+SESSION_TIMEOUT_MINUTES = 30
+"""logicalSessionTimeoutMinutes of a server that does not say (the default of every server)."""
+
+
 class PresentAs(StrEnum):
     """What a hello says this server is."""
 
     STANDALONE = "standalone"
     MONGOS = "mongos"
+    REPLICA_SET = "replicaSet"
 
 
 class Impersonation(StrEnum):
@@ -46,13 +52,21 @@ class Impersonation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A snapshot. `hello` and `build_info` are the upstream's own answers, as values."""
+    """A snapshot. `hello` and `build_info` are the upstream's own answers, as values.
+
+    `service_id` is what a client behind a load balancer knows this deployment by: the same in all workers, for they all
+    reach the same servers. `advertised` and `members` (what each server that answers last said of itself) are for
+    `PresentAs.REPLICA_SET`.
+    """
 
     hello: Mapping[str, Any]
     build_info: Mapping[str, Any]
     present_as: PresentAs = PresentAs.STANDALONE
     impersonation: Impersonation = Impersonation.USERS
     instance_id: ObjectId = field(default_factory=ObjectId)
+    service_id: ObjectId = field(default_factory=ObjectId)
+    advertised: Advertised = field(default_factory=Advertised)
+    members: Mapping[str, Hello] = field(default_factory=dict)
 
     @property
     def said_in_hello(self) -> object:
@@ -62,10 +76,34 @@ class Deployment:
             self.min_wire_version,
             self.max_wire_version,
             self.max_client_message_bytes,
-            self.hello.get("maxBsonObjectSize"),
-            self.hello.get("maxWriteBatchSize"),
-            self.hello.get("logicalSessionTimeoutMinutes"),
+            self.max_bson_object_bytes,
+            self.max_write_batch_size,
+            self.session_timeout_minutes,
+            {name: value for name, value in self.replica_set_fields.items() if name != "lastWrite"},
         )
+
+    @property
+    def replica_set_fields(self) -> dict[str, Any]:
+        """What hello says of the replica set; empty when mongoguard is presented as anything else."""
+        if self.present_as is not PresentAs.REPLICA_SET:
+            return {}
+        return replica_set_fields(self.advertised, self.hello, self.members)
+
+    @property
+    def max_bson_object_bytes(self) -> int:
+        """The upstream's limit."""
+        return int(self.hello.get("maxBsonObjectSize", 16 * 1024 * 1024))
+
+    @property
+    def max_write_batch_size(self) -> int:
+        """The upstream's limit."""
+        return int(self.hello.get("maxWriteBatchSize", 100_000))
+
+    @property
+    def session_timeout_minutes(self) -> int:
+        """The upstream's, or the default of every server when it does not say."""
+        timeout = self.hello.get("logicalSessionTimeoutMinutes")
+        return SESSION_TIMEOUT_MINUTES if timeout is None else int(timeout)
 
     @property
     def max_client_message_bytes(self) -> int:
@@ -125,7 +163,7 @@ class DeploymentView:
     @property
     def commands(self) -> Mapping[str, Any] | None:
         """What the upstream of now answered to listCommands; None when nobody has asked it yet."""
-        if self._commands is None or self._commands[0] is not self.current:
+        if self._commands is None or self._commands[0].build_info is not self.current.build_info:
             return None
         return self._commands[1]
 

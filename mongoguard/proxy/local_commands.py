@@ -1,4 +1,4 @@
-"""Commands answered here, never relayed: the handshake, login, and what would name the service user or the upstream.
+"""Commands answered here, never relayed: hello (see hello.py), login, and what would name the service or the upstream.
 
 In: a command and the session that sent it. Out: the fields of a successful reply (without ok), or `CommandError`. Must
 not know sockets.
@@ -8,17 +8,15 @@ Source: the "MongoDB Handshake" and "Authentication" specifications; replies mea
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from bson import Binary
 
 from mongoguard.command.command import Command
-from mongoguard.effects import AskUpstream, Flow, Now, RandomBytes, perform
+from mongoguard.effects import AskUpstream, Flow, RandomBytes, perform
 from mongoguard.errors import CommandError, ErrorCode, UpstreamUnavailable
 from mongoguard.model.privilege import Privilege
-from mongoguard.proxy.deployment import PresentAs
-from mongoguard.wire.document import DOCUMENT, Document
+from mongoguard.proxy.hello import hello
 
 if TYPE_CHECKING:
     from mongoguard.proxy.client_session import ClientSession
@@ -32,75 +30,6 @@ NEVER_COMPRESSED = frozenset({"hello", "isMaster", "saslStart", "saslContinue", 
 
 LOCAL_FOR_STRANGERS = frozenset({"listCommands", "ping"})
 """Commands that are relayed, but not before a login: mongod answers them to anybody, and no stranger reaches it."""
-
-_SESSION_TIMEOUT_MINUTES = 30
-"""logicalSessionTimeoutMinutes of a server that does not say (the default of every server)."""
-
-
-def _hello(session: ClientSession, command: Command) -> Flow[dict[str, Any]]:
-    """hello, isMaster, ismaster. Unknown fields are ignored: drivers add some every year."""
-    body = command.body
-    _check_client_metadata(session, body)
-    deployment = session.deployment.current
-    reply: dict[str, Any] = {}
-    if body.truthy("helloOk"):
-        reply["helloOk"] = True
-    reply["isWritablePrimary" if command.name == "hello" else "ismaster"] = True
-    if deployment.present_as is PresentAs.MONGOS:
-        reply["msg"] = "isdbgrid"
-    now = yield from perform(Now())
-    reply |= {
-        "maxBsonObjectSize": deployment.hello.get("maxBsonObjectSize", 16 * 1024 * 1024),
-        "maxMessageSizeBytes": deployment.max_client_message_bytes,
-        "maxWriteBatchSize": deployment.hello.get("maxWriteBatchSize", 100_000),
-        "localTime": datetime.fromtimestamp(now, UTC),
-        "logicalSessionTimeoutMinutes": _session_timeout(session),
-        "connectionId": session.connection_id,
-        "minWireVersion": deployment.min_wire_version,
-        "maxWireVersion": deployment.max_wire_version,
-        "readOnly": False,
-    }
-    reply |= _negotiated_compression(session, body)
-    reply |= yield from _login_fields(session, body)
-    return reply
-
-
-def _session_timeout(session: ClientSession) -> int:
-    timeout = session.deployment.current.hello.get("logicalSessionTimeoutMinutes")
-    return _SESSION_TIMEOUT_MINUTES if timeout is None else int(timeout)
-
-
-def _check_client_metadata(session: ClientSession, body: Document) -> None:
-    if "client" not in body:
-        return
-    if body.type_of("client") != DOCUMENT:
-        raise CommandError(
-            ErrorCode.TYPE_MISMATCH,
-            f"The client metadata document must be a document, not {body.type_name('client')}",
-        )
-    if session.has_client_metadata:
-        raise CommandError(
-            ErrorCode.CLIENT_METADATA_CANNOT_BE_MUTATED,
-            "The client metadata document may only be sent in the first hello",
-        )
-    session.has_client_metadata = True
-
-
-def _negotiated_compression(session: ClientSession, body: Document) -> dict[str, Any]:
-    wanted = body.strings("compression") or []
-    agreed = [name for name in wanted if name in session.settings.compressors]
-    return {"compression": agreed} if agreed else {}
-
-
-def _login_fields(session: ClientSession, body: Document) -> Flow[dict[str, Any]]:
-    fields: dict[str, Any] = {}
-    mechanisms = yield from session.authentication.sasl_supported_mechs(body)
-    if mechanisms is not None:
-        fields["saslSupportedMechs"] = mechanisms
-    answer = yield from session.authentication.speculative(body)
-    if answer is not None:
-        fields["speculativeAuthenticate"] = answer
-    return fields
 
 
 def _sasl_start(session: ClientSession, command: Command) -> Flow[dict[str, Any]]:
@@ -177,7 +106,10 @@ def _start_session(session: ClientSession, _command: Command) -> Flow[dict[str, 
     random = bytearray((yield from perform(RandomBytes(16))))
     random[6] = random[6] & 0x0F | 0x40  # RFC 9562: version 4, variant 10
     random[8] = random[8] & 0x3F | 0x80
-    return {"id": {"id": Binary(bytes(random), 4)}, "timeoutMinutes": _session_timeout(session)}
+    return {
+        "id": {"id": Binary(bytes(random), 4)},
+        "timeoutMinutes": session.deployment.current.session_timeout_minutes,
+    }
 
 
 def _get_last_error(_session: ClientSession, _command: Command) -> Flow[dict[str, Any]]:
@@ -196,8 +128,8 @@ LOCAL_COMMANDS: Mapping[str, LocalCommand] = {
     "buildInfo": _build_info,
     "connectionStatus": _connection_status,
     "getLastError": _get_last_error,
-    "hello": _hello,
-    "isMaster": _hello,
+    "hello": hello,
+    "isMaster": hello,
     "listCommands": _list_commands,
     "logout": _logout,
     "ping": _ping,

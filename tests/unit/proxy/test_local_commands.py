@@ -13,7 +13,7 @@ from mongoguard.errors import UpstreamUnavailable
 from mongoguard.model.names import RoleName, UserName
 from mongoguard.model.resource_pattern import ResourcePattern
 from mongoguard.model.restriction import Peer
-from mongoguard.proxy.deployment import MAX_WIRE_VERSION, PresentAs
+from mongoguard.proxy.deployment import MAX_WIRE_VERSION
 from mongoguard.proxy.local_commands import LOCAL_COMMANDS, LOCAL_FOR_STRANGERS, NEVER_COMPRESSED
 from mongoguard.proxy.settings import SessionSettings
 from tests.playbook import HELLO, NOW, Play, make_session, user_with
@@ -42,17 +42,6 @@ def test_nobody_reaches_the_upstream_with_the_handshake():
     assert run(make_session(), ping=1) == {"ok": 1.0}
 
 
-def test_hello_as_a_standalone_names_no_host_and_no_set():
-    reply = hello(make_session())
-    assert reply["isWritablePrimary"] is True
-    assert reply["connectionId"] == 7
-    assert not {"msg", "hosts", "me", "setName", "primary", "topologyVersion"} & set(reply)
-
-
-def test_hello_as_a_mongos_says_isdbgrid():
-    assert hello(make_session(present_as=PresentAs.MONGOS))["msg"] == "isdbgrid"
-
-
 @pytest.mark.parametrize("name", ["isMaster", "ismaster"])
 def test_the_old_hello_says_ismaster(name: str):
     play = Play(make_session()).send(op_msg({name: 1, "helloOk": True, "$db": "admin"}))
@@ -63,7 +52,7 @@ def test_the_old_hello_says_ismaster(name: str):
 
 
 def test_hello_ignores_fields_that_it_does_not_know():
-    assert hello(make_session(), backpressure=True, topologyVersion=5, maxAwaitTimeMS=5)["ok"] == 1.0
+    assert hello(make_session(), backpressure=True)["ok"] == 1.0
 
 
 def test_wire_versions_are_the_intersection_with_the_upstreams():

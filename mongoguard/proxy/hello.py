@@ -1,0 +1,144 @@
+"""hello, isMaster, ismaster: what clients learn of this server, at once or when it changes.
+
+In: a hello and the session that sent it. Out: the fields of the reply (without ok), or `CommandError`. Must not know
+sockets.
+Source: the "MongoDB Handshake", "Server Discovery And Monitoring" and "Load Balancer Support" specifications; replies
+measured on mongod 6.0.5.
+
+$clusterTime and operationTime are not in it: drivers take them from the replies of the upstream, and a monitor's hello
+would only make them wait for a time that no command of theirs has seen.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from mongoguard.command.command import Command
+from mongoguard.effects import AwaitTopologyChange, Flow, Now, perform
+from mongoguard.errors import CommandError, ErrorCode
+from mongoguard.proxy.deployment import Deployment, PresentAs
+from mongoguard.proxy.topology_version import MIN_STREAM_SECS, AwaitableHello, topology_version
+from mongoguard.wire.document import BOOL, DECIMAL128, DOCUMENT, DOUBLE, INT32, INT64, NULL, Document
+
+if TYPE_CHECKING:
+    from mongoguard.proxy.client_session import ClientSession
+
+__all__ = ["hello"]
+
+
+def hello(session: ClientSession, command: Command) -> Flow[dict[str, Any]]:
+    """Unknown fields are ignored: drivers add some every year."""
+    body = command.body
+    _check_client_metadata(session, body)
+    is_load_balanced = _is_load_balanced(body)
+    says_hello_ok = _says_hello_ok(body)
+    yield from _await_change(session, body)
+    deployment = session.deployment.current
+    version = topology_version(session.deployment.process_id, session.deployment.counter)
+    now = yield from perform(Now())
+    reply: dict[str, Any] = {"helloOk": True} if says_hello_ok else {}
+    reply |= _role(
+        deployment, version, "isWritablePrimary" if command.name == "hello" else "ismaster", is_load_balanced
+    )
+    reply |= {
+        "maxBsonObjectSize": deployment.max_bson_object_bytes,
+        "maxMessageSizeBytes": deployment.max_client_message_bytes,
+        "maxWriteBatchSize": deployment.max_write_batch_size,
+        "localTime": datetime.fromtimestamp(now, UTC),
+        "logicalSessionTimeoutMinutes": deployment.session_timeout_minutes,
+        "connectionId": session.connection_id,
+        "minWireVersion": deployment.min_wire_version,
+        "maxWireVersion": deployment.max_wire_version,
+        "readOnly": False,
+    }
+    if is_load_balanced:
+        reply["serviceId"] = deployment.service_id
+    reply |= _negotiated_compression(session, body)
+    reply |= yield from _login_fields(session, body)
+    if session.streaming.allowed:
+        session.streaming.go_on(AwaitableHello.with_version(body, version))
+    return reply
+
+
+def _role(
+    deployment: Deployment, version: dict[str, Any], writable: str, is_load_balanced: bool
+) -> dict[str, Any]:
+    """What kind of server this is. Behind a load balancer there are only mongos, whatever else would be said."""
+    if deployment.present_as is PresentAs.REPLICA_SET and not is_load_balanced:
+        fields = deployment.replica_set_fields
+        return {
+            "topologyVersion": version,
+            **{writable if name == "isWritablePrimary" else name: value for name, value in fields.items()},
+        }
+    is_mongos = is_load_balanced or deployment.present_as is PresentAs.MONGOS
+    return {writable: True, **({"msg": "isdbgrid"} if is_mongos else {}), "topologyVersion": version}
+
+
+def _await_change(session: ClientSession, body: Document) -> Flow[None]:
+    """Wait as long as the client wants to, if it knows already what would be said now."""
+    asked = AwaitableHello(body)
+    if session.streaming.allowed and not asked.is_awaiting:
+        raise CommandError(51756, "An isMaster or hello request with exhaust must specify 'maxAwaitTimeMS'")
+    if not asked.is_awaiting:
+        return
+    view = session.deployment
+    of_replica_set = view.current.present_as is PresentAs.REPLICA_SET
+    if not asked.knows(view.process_id, view.counter, of_replica_set=of_replica_set):
+        return
+    seconds = max(asked.wait_secs, MIN_STREAM_SECS) if session.streaming.allowed else asked.wait_secs
+    if seconds:
+        yield from perform(AwaitTopologyChange(view.counter, seconds))
+
+
+def _is_load_balanced(body: Document) -> bool:
+    if body.type_of("loadBalanced") not in (None, NULL, BOOL):
+        raise CommandError(
+            ErrorCode.TYPE_MISMATCH,
+            f"BSON field 'hello.loadBalanced' is the wrong type '{body.type_name('loadBalanced')}', "
+            "expected type 'bool'",
+        )
+    return body.truthy("loadBalanced")
+
+
+def _says_hello_ok(body: Document) -> bool:
+    if body.type_of("helloOk") not in (None, NULL, BOOL, INT64, INT32, DECIMAL128, DOUBLE):
+        raise CommandError(
+            ErrorCode.TYPE_MISMATCH,
+            f"BSON field 'hello.helloOk' is the wrong type '{body.type_name('helloOk')}', "
+            "expected types '[bool, long, int, decimal, double']",
+        )
+    return body.type_of("helloOk") not in (None, NULL)  # whatever its value, as in mongod
+
+
+def _check_client_metadata(session: ClientSession, body: Document) -> None:
+    if "client" not in body:
+        return
+    if body.type_of("client") != DOCUMENT:
+        raise CommandError(
+            ErrorCode.TYPE_MISMATCH,
+            f"The client metadata document must be a document, not {body.type_name('client')}",
+        )
+    if session.has_client_metadata:
+        raise CommandError(
+            ErrorCode.CLIENT_METADATA_CANNOT_BE_MUTATED,
+            "The client metadata document may only be sent in the first hello",
+        )
+    session.has_client_metadata = True
+
+
+def _negotiated_compression(session: ClientSession, body: Document) -> dict[str, Any]:
+    wanted = body.strings("compression") or []
+    agreed = [name for name in wanted if name in session.settings.compressors]
+    return {"compression": agreed} if agreed else {}
+
+
+def _login_fields(session: ClientSession, body: Document) -> Flow[dict[str, Any]]:
+    fields: dict[str, Any] = {}
+    mechanisms = yield from session.authentication.sasl_supported_mechs(body)
+    if mechanisms is not None:
+        fields["saslSupportedMechs"] = mechanisms
+    answer = yield from session.authentication.speculative(body)
+    if answer is not None:
+        fields["speculativeAuthenticate"] = answer
+    return fields
