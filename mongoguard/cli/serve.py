@@ -27,7 +27,7 @@ def add_parser(commands: Parsers) -> None:
 
 def run_proxy(settings: Settings) -> int:
     """Set up the log, and serve until a signal ends it."""
-    from mongoguard.server.app import serve  # the other commands start faster without it
+    from mongoguard.server.serving import serve  # the other commands start faster without it
 
     configure_logging(settings.system_log)
     trio.run(serve, settings, functools.partial(print, flush=True))

@@ -70,7 +70,7 @@ class ClientConnection:
         self._arrived = arrived
         self._reader = MessageReader(session.max_message_bytes)
         self._scope = trio.CancelScope()
-        self._draining = False
+        self._is_told_to_end = False
         self._effects: dict[type[Effect[Any]], Callable[[Any], Awaitable[Any]]] = {
             AskUpstream: self._ask_upstream,
             AwaitTopologyChange: self._await_topology_change,
@@ -105,10 +105,15 @@ class ClientConnection:
         self._scope.cancel()
 
     def drain(self) -> None:
-        """End as soon as no request is under way."""
-        self._draining = True
-        if self.busy_since is None:
+        """End as soon as neither a request nor a transaction is under way."""
+        self._is_told_to_end = True
+        if self.busy_since is None and self.is_draining:
             self._scope.cancel()
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the request under way is the last one."""
+        return self._is_told_to_end and not self.session.transactions.any_open()
 
     def cancel_if_client_left(self) -> None:
         """End a request whose client has closed its end: nobody waits for the answer."""
@@ -127,14 +132,14 @@ class ClientConnection:
             if session.streaming.next_request is not None:
                 await self._stream(message)
             self.busy_since = None
-            if self._draining:
+            if self.is_draining:
                 return
             self._reader.max_message_bytes = session.max_message_bytes
             message = await self._next_message()
 
     async def _stream(self, first: bytes) -> None:
         """Send the replies that follow that to `first`, one at a time: the next is made when the last one is sent."""
-        while (request := self.session.streaming.next_request) is not None and not self._draining:
+        while (request := self.session.streaming.next_request) is not None and not self.is_draining:
             self.busy_since = time.monotonic()
             reply = await self._carry_out(self.session.handle(request), len(request))
             if reply is None:
@@ -231,7 +236,7 @@ class ClientConnection:
             if (
                 effect.changes_users
             ):  # also when the client left in mid-command: the change may have been made
-                self._shell.users_changed()
+                await self._shell.users_changed()
 
     async def _await_topology_change(self, effect: AwaitTopologyChange) -> None:
         """Cheap for thousands of monitors: one task and one deadline each, and no look at the socket twice a second."""

@@ -29,7 +29,14 @@ from mongoguard.model.names import RoleName, UserName
 from mongoguard.model.user import User, UserRequest
 from mongoguard.server.upstream import Upstream
 
-__all__ = ["REFRESH_SHARE", "FileDirectory", "UpstreamDirectory", "UserDirectory", "open_directory"]
+__all__ = [
+    "REFRESH_SHARE",
+    "FileDirectory",
+    "UpstreamDirectory",
+    "UserDirectory",
+    "open_directory",
+    "read_users_text",
+]
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +51,10 @@ MAX_KEPT_NAME = 1024
 REFRESH_SHARE = 1 / 3
 """How much of the time between two calls of `refresh` one may take. An upstream that hangs takes half a minute for each
 user: without a limit, all live sessions would go on for so long by what they were told before."""
+
+
+MAX_USER_FILE_CHARACTERS = 16 * 1024 * 1024
+"""A user with its credentials takes some 500: as many users as a directory of its own is wanted for."""
 
 
 class UserDirectory(Protocol):
@@ -215,12 +226,12 @@ class UpstreamDirectory:
 
 
 class FileDirectory:
-    """Users and roles of a file; `reload` reads it anew, all or nothing."""
+    """Users and roles of a file; `read` and `adopt` take over a newer one, all or nothing."""
 
-    def __init__(self, path: str) -> None:
-        """Read the file. Raises `ConfigError`."""
+    def __init__(self, path: str, text: str | None = None) -> None:
+        """Read the file, unless its `text` is known. Raises `ConfigError`."""
         self._path = path
-        self._users = _read_user_file(path)
+        self._users = _read_user_file(path, text)
         self._admin_roles = _names_on_admin(self._users)
         self._made: OrderedDict[UserRequest, User] = OrderedDict()
 
@@ -239,12 +250,18 @@ class FileDirectory:
         """See `UserDirectory`. Never fails."""
         return self._admin_roles
 
-    async def reload(self) -> None:
-        """Read the file again, in a thread: thousands of users take seconds. One reload at a time.
+    async def read(self, path: str | None = None, text: str | None = None) -> UserFile:
+        """Read the file again (or another one), in a thread: thousands of users take seconds. Nothing changes yet.
 
-        Raises `ConfigError`, and then nothing has changed.
+        Raises `ConfigError`.
         """
-        users = await trio.to_thread.run_sync(_read_user_file, self._path, abandon_on_cancel=True)
+        return await trio.to_thread.run_sync(
+            _read_user_file, path or self._path, text, abandon_on_cancel=True
+        )
+
+    def adopt(self, path: str | None, users: UserFile) -> None:
+        """Use what was read from that file from now on."""
+        self._path = path or self._path
         self._users = users
         self._admin_roles = _names_on_admin(users)
         self._made = OrderedDict()
@@ -276,20 +293,30 @@ def _names_on_admin(users: UserFile) -> frozenset[str]:
     return frozenset(name.role for name in users.roles.names if name.db == "admin")
 
 
-def _read_user_file(path: str) -> UserFile:
+def read_users_text(path: str) -> str:
+    """The text of a users file. Raises `ConfigError`."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        with Path(path).open(encoding="utf-8") as file:
+            text = file.read(MAX_USER_FILE_CHARACTERS + 1)
     except (OSError, ValueError) as error:
         raise ConfigError(f"security.userFile: cannot read {path}: {error}") from None
-    users = parse_user_file(text, path)
+    if len(text) > MAX_USER_FILE_CHARACTERS:
+        raise ConfigError(f"security.userFile: {path}: larger than 16 million characters")
+    return text
+
+
+def _read_user_file(path: str, text: str | None = None) -> UserFile:
+    users = parse_user_file(read_users_text(path) if text is None else text, path)
     for role in users.missing_roles:
         log.warning("security.userFile %s: the role %s does not exist and grants nothing", path, role)
     return users
 
 
-def open_directory(settings: Settings, upstream: Upstream) -> UpstreamDirectory | FileDirectory:
-    """The configured directory. Raises `ConfigError`."""
+def open_directory(
+    settings: Settings, upstream: Upstream, users_text: str | None = None
+) -> UpstreamDirectory | FileDirectory:
+    """The configured directory; `users_text` is its file's, when that is known. Raises `ConfigError`."""
     if settings.security.user_directory == "file":
         assert settings.security.user_file is not None  # settings are validated together
-        return FileDirectory(settings.security.user_file)
+        return FileDirectory(settings.security.user_file, users_text)
     return UpstreamDirectory(settings, upstream)

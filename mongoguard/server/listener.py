@@ -117,8 +117,8 @@ def _is_served(path: str) -> bool:
         return probe.connect_ex(path) == 0
 
 
-def close_listeners(listeners: list[socket.socket]) -> None:
-    """Stop listening; Unix sockets' files are removed. Closing twice does nothing."""
+def close_listeners(listeners: list[socket.socket], *, remove: bool = True) -> None:
+    """Stop listening; `remove` the files of Unix sockets, unless they are another process's. Twice does nothing."""
     for sock in listeners:
         if sock.fileno() == -1:
             continue
@@ -126,7 +126,7 @@ def close_listeners(listeners: list[socket.socket]) -> None:
         with suppress(RuntimeError):  # no Trio loop runs any more, so nobody waits for it
             trio.lowlevel.notify_closing(sock)
         sock.close()
-        if path:
+        if path and remove:
             Path(path).unlink(missing_ok=True)
 
 

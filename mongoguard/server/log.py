@@ -21,7 +21,7 @@ from typing import IO, Any
 from mongoguard.config.sections import SystemLog
 from mongoguard.errors import ConfigError
 
-__all__ = ["JsonFormatter", "configure_logging", "redact"]
+__all__ = ["JsonFormatter", "configure_logging", "redact", "set_verbosity"]
 
 _URI_LOGIN = re.compile(r"(mongodb(?:\+srv)?:/+)[^\s\"']*@")
 _SEVERITIES = {"DEBUG": "D1", "INFO": "I", "WARNING": "W", "ERROR": "E", "CRITICAL": "F"}
@@ -63,28 +63,33 @@ class _PrivateFileHandler(WatchedFileHandler):
         )
 
 
-def configure_logging(system_log: SystemLog) -> None:
+def configure_logging(system_log: SystemLog, *, append: bool = False) -> None:
     """Send the log where `systemLog` says; replaces what an earlier call has set up.
 
-    With `logAppend: false` an existing file is renamed with the time as its suffix, as mongod does. Raises
-    `ConfigError` when the file can't be opened.
+    With `logAppend: false` an existing file is renamed with the time as its suffix, as mongod does, unless `append` says
+    that another process of this server has opened it. Raises `ConfigError` when the file can't be opened.
     """
     logger = logging.getLogger("mongoguard")
-    handler = _handler(system_log)
+    handler = _handler(system_log, append=append or system_log.log_append)
     handler.setFormatter(JsonFormatter())
     for old in logger.handlers[:]:
         logger.removeHandler(old)
         old.close()
     logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG if system_log.verbosity else logging.INFO)
+    set_verbosity(system_log)
     logger.propagate = False
 
 
-def _handler(system_log: SystemLog) -> logging.Handler:
+def set_verbosity(system_log: SystemLog) -> None:
+    """Log debug messages, or not."""
+    logging.getLogger("mongoguard").setLevel(logging.DEBUG if system_log.verbosity else logging.INFO)
+
+
+def _handler(system_log: SystemLog, *, append: bool) -> logging.Handler:
     if system_log.path is None:
         return logging.StreamHandler(sys.stderr)
     try:
-        if not system_log.log_append:
+        if not append:
             _set_aside(Path(system_log.path))
         return _PrivateFileHandler(system_log.path)
     except OSError as error:

@@ -23,15 +23,15 @@ __all__ = ["Shell"]
 @dataclass(frozen=True)
 class Shell:
     """`audit` writes one event and returns when the sink has taken it. `users_changed` is called after every
-    user-management command: cached users are forgotten and every session asks again. `threads` are those in which long
-    messages are read and decided: few, so that they cannot crowd out anything else. `external` carries out the effects
-    of mechanisms that ask others than the user directory.
+    user-management command: when it returns, cached users are forgotten and every session asks again. `threads` are
+    those in which long messages are read and decided: few, so that they cannot crowd out anything else. `external`
+    carries out the effects of mechanisms that ask others than the user directory, and what other processes are asked.
     """
 
     upstream: Upstream
     directory: UserDirectory
     audit: Callable[[AuditEvent], Awaitable[None]]
-    users_changed: Callable[[], None]
+    users_changed: Callable[[], Awaitable[None]]
     threads: trio.CapacityLimiter
     handshake_timeout_secs: float
     message_timeout_secs: float

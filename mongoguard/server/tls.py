@@ -63,18 +63,24 @@ async def begins_tls(sock: socket.socket) -> bool:
 
 
 class ListenerTLS:
-    """What all handshakes share. `reload` reads the files again, all or nothing."""
+    """What all handshakes share. `read` and `adopt` take over other files, all or nothing."""
 
     def __init__(self, tls: TLS, parameters: SetParameter) -> None:
         """Read the files. Raises `ConfigError`."""
         self._tls = tls
         self._parameters = parameters
         self._warned: set[bytes] = set()
-        self._loaded = self._load()
+        self._loaded = self.read(tls, parameters)
+        self._warn(self._loaded)
 
-    def reload(self) -> None:
-        """Read the files again. Raises `ConfigError`, and then nothing has changed."""
-        self._loaded = self._load()
+    def read(self, tls: TLS, parameters: SetParameter) -> LoadedTLS:
+        """Read the files that these settings name; nothing changes yet. Raises `ConfigError`."""
+        return load_tls(tls, parameters, time.time())
+
+    def adopt(self, tls: TLS, parameters: SetParameter, loaded: LoadedTLS) -> None:
+        """Use these settings, and what was read of their files, for handshakes from now on."""
+        self._tls, self._parameters, self._loaded = tls, parameters, loaded
+        self._warn(loaded)
 
     async def shake_hands(self, sock: socket.socket) -> tuple[TLSTransport, ClientCertificate | None]:
         """Take over a socket and do the handshake on it; a failure closes it, and raises OSError. Sets no deadline."""
@@ -89,12 +95,10 @@ class ListenerTLS:
             secured.close()
             raise
 
-    def _load(self) -> LoadedTLS:
-        loaded = load_tls(self._tls, self._parameters, time.time())
+    def _warn(self, loaded: LoadedTLS) -> None:
         self._warned.clear()
         for warning in loaded.warnings:
             log.warning("%s", warning)
-        return loaded
 
     def _certificate(self, secured: ssl.SSLSocket, loaded: LoadedTLS) -> ClientCertificate | None:
         der = secured.getpeercert(binary_form=True)
