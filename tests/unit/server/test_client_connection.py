@@ -21,6 +21,7 @@ from mongoguard.errors import (
 from mongoguard.model.names import UserName
 from mongoguard.proxy.deployment import Deployment, DeploymentView
 from mongoguard.proxy.streaming import Streaming
+from mongoguard.proxy.transactions import CarriedTransactions, OpenTransactions
 from mongoguard.server.client_connection import LOG_OUT_SECS, MAX_UNAUTHENTICATED_IDLE_SECS, ClientConnection
 from mongoguard.server.shell import Shell
 from mongoguard.server.transport import SocketTransport
@@ -45,6 +46,7 @@ class FakeSession:
         self.flow = flow or answer
         self.ended = []
         self.authentication = SimpleNamespace(log_out=self.log_out)
+        self.transactions = CarriedTransactions(OpenTransactions())
 
     def handle(self, message, compressed=False):
         self.handled.append((message, compressed))
@@ -76,7 +78,7 @@ class FakeShell:
             await self.gate.wait()
         self.events.append(event)
 
-    def users_changed(self):
+    async def users_changed(self):
         self.changes += 1
 
     async def relay(self, message, server):

@@ -1,4 +1,4 @@
-"""Reloading: rounds one after the other, and one part's failure is its own."""
+"""Reloading: rounds one after the other, and what the log says of them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import pytest
 import trio
 import trio.testing
 
-from mongoguard.errors import ConfigError
-from mongoguard.server.reloading import Reloading
+from mongoguard.server.reloading import Reloading, tell_not_reloaded, tell_reloaded
 
 
-async def test_rounds_do_not_interleave_and_one_waits_at_most(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+async def test_rounds_do_not_interleave_and_one_waits_at_most() -> None:
     begun: list[int] = []
     may_end = trio.Event()
 
@@ -21,7 +19,7 @@ async def test_rounds_do_not_interleave_and_one_waits_at_most(caplog: pytest.Log
         begun.append(len(begun))
         await may_end.wait()
 
-    reloading = Reloading({"the file": slow})
+    reloading = Reloading(slow)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(reloading.keep_up)
         reloading.ask()
@@ -35,22 +33,25 @@ async def test_rounds_do_not_interleave_and_one_waits_at_most(caplog: pytest.Log
         await trio.testing.wait_all_tasks_blocked()
         assert begun == [0, 1]
         nursery.cancel_scope.cancel()
-    assert caplog.messages == ["SIGHUP: the file is reloaded"] * 2
 
 
-async def test_a_part_that_fails_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_in_use_now_and_what_waits_for_a_restart_is_named(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
+    tell_reloaded(["net.tls"], {"changed": ["a.b", "c"], "needsRestart": ["net.port", "workers"]})
+    assert caplog.messages == [
+        "SIGHUP: new values are in use of a.b, c",
+        "SIGHUP: net.port has a new value, which needs a restart; the old one stays in use",
+        "SIGHUP: workers has a new value, which needs a restart; the old one stays in use",
+        "SIGHUP: the configuration is reloaded",
+        "SIGHUP: net.tls is reloaded",
+    ]
 
-    async def broken() -> None:
-        raise ConfigError("no such thing")
 
-    async def sound() -> None:
-        pass
-
-    reloading = Reloading({"one": broken, "other": sound})
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(reloading.keep_up)
-        reloading.ask()
-        await trio.testing.wait_all_tasks_blocked()
-        nursery.cancel_scope.cancel()
-    assert caplog.messages == ["SIGHUP: one is not reloaded: no such thing", "SIGHUP: other is reloaded"]
+def test_a_mistake_is_named_with_its_part_and_that_nothing_has_changed(caplog: pytest.LogCaptureFixture) -> None:
+    tell_not_reloaded("net.tls", "no such file")
+    tell_not_reloaded("the configuration", "an unknown key")
+    assert caplog.messages == [
+        "SIGHUP: net.tls is not reloaded: no such file",
+        "SIGHUP: nothing is reloaded",
+        "SIGHUP: the configuration is not reloaded: an unknown key",
+    ]
