@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from mongoguard.config.advertised_addresses import AdvertisedAddresses
 from mongoguard.config.ldap_parameters import LdapParameters
 from mongoguard.config.ldap_section import Ldap
 from mongoguard.config.login_limits_section import LoginLimitsSection
@@ -150,8 +151,11 @@ class Net(Section):
         default=ProxyProtocol(), alias="proxyProtocol", description="a mapping of keys"
     )
     tls: TLS = Field(default=TLS(), description="a mapping of keys")
-    present_as: Literal["auto", "standalone", "mongos"] = Field(
-        default="auto", alias="presentAs", description="auto, standalone or mongos"
+    present_as: Literal["auto", "standalone", "mongos", "replicaSet"] = Field(
+        default="auto", alias="presentAs", description="auto, standalone, mongos or replicaSet"
+    )
+    advertise: AdvertisedAddresses | None = Field(
+        default=None, description='"host:port", or a mapping of members to the proxies in front of them'
     )
     handshake_timeout_secs: int = Field(
         default=DEFAULT_HANDSHAKE_SECS,
@@ -179,6 +183,17 @@ class Net(Section):
     def _addresses_fit(self) -> Net:
         if not self.ipv6 and any(_is_ipv6(host) for host in self.tcp_hosts):
             raise ValueError("net.bindIp holds an IPv6 address, which needs net.ipv6: true")
+        return self
+
+    @model_validator(mode="after")
+    def _is_advertised_as_a_set(self) -> Net:
+        if self.present_as == "replicaSet" and self.advertise is None:
+            raise ValueError(
+                'net.presentAs: replicaSet needs net.advertise: the "host:port" under which clients find this proxy, '
+                "or a mapping of members to the proxies in front of them"
+            )
+        if self.present_as != "replicaSet" and self.advertise is not None:
+            raise ValueError("net.advertise is only used with net.presentAs: replicaSet")
         return self
 
     @property

@@ -128,6 +128,17 @@ class Settings(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _member_is_alone(self) -> Settings:
+        advertised = self.net.advertise
+        is_direct = re.search(r"[?&]directconnection=true(&|$)", self.upstream.uri.reveal(), re.IGNORECASE)
+        if advertised is not None and advertised.own is None and not is_direct:
+            raise ValueError(
+                "net.advertise: a proxy per member needs directConnection=true in upstream.uri, and the one member "
+                "that this proxy is in front of"
+            )
+        return self
+
     @property
     def mechanisms(self) -> tuple[str, ...]:
         """The mechanisms to serve: unless they are named, certificates log in where they can be shown, as in mongod."""

@@ -41,7 +41,6 @@ UNSUPPORTED_KEYS: Mapping[str, str] = {
     "setParameter.tlsMode": "not supported: write net.tls.mode",
     "setParameter.tlsUseSystemCA": "not supported: write net.tls.CAFile",
     "setParameter.tlsWithholdClientCertificate": _UPSTREAM,
-    "net.advertise": _LATER,
     "net.bindIpAll": 'not supported; write net.bindIp: "*" (and net.ipv6: true for IPv6)',
     "net.listenBacklog": _LATER,
     "net.maxIncomingConnectionsOverride": _LATER,

@@ -135,8 +135,8 @@ def test_a_star_binds_every_address(ipv6, hosts):
         ),
         ("net: {bindIp: 3}", "net.bindIp: expected a comma-separated list of names"),
         (
-            "net: {presentAs: replicaSet}",
-            'net.presentAs: expected auto, standalone or mongos, not "replicaSet"',
+            "net: {presentAs: replicaset}",
+            'net.presentAs: expected auto, standalone, mongos or replicaSet, not "replicaset"',
         ),
         (
             "net: {compression: {compressors: lz4}}",
