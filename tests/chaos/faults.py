@@ -1,0 +1,205 @@
+"""What goes wrong: each fault begins, lasts for a while, and ends; the storm then waits for everybody to recover.
+
+In: the deployment, a random generator. Out: nothing; the fault is over when the function returns, but for what a
+deployment needs to come back. Must not judge.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tests.chaos.clients import ClientProcess
+from tests.chaos.deployment import Chaos
+from tests.chaos.footprint import children_of
+from tests.servers import Mongod
+from tests.toxic_relay import Direction, Link, ToxicRelay
+
+__all__ = ["ON_A_SET", "ON_A_STANDALONE", "Concerned", "Fault"]
+
+FROZEN_SECS = 6.0
+"""Longer than every deadline of the clients for one step, and than the monitors' of a standalone upstream."""
+
+LAST_SECS = 4.0
+"""Other faults last so long."""
+
+
+class Concerned(StrEnum):
+    """Whose operations may fail because of a fault."""
+
+    ALL = "all clients"
+    RELAYED = "clients behind the relay"
+    NOBODY = "nobody"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A kind of failure."""
+
+    name: str
+    happen: Callable[[Chaos, random.Random], None]
+    concerned: Concerned = Concerned.ALL
+
+
+def _pause(seconds: float) -> None:
+    threading.Event().wait(seconds)
+
+
+def _network(chaos: Chaos) -> ToxicRelay:
+    assert chaos.network is not None, "this deployment has no relay in front of the upstream"
+    return chaos.network
+
+
+# ---- the upstream dies or freezes -----------------------------------------------------------------------------------
+
+
+def _kill_mongod(chaos: Chaos, dice: random.Random) -> None:
+    (mongod,) = chaos.mongods
+    mongod.kill()
+    _pause(dice.uniform(0.2, 1.5))
+    mongod.start()
+
+
+def _kill_primary(chaos: Chaos, dice: random.Random) -> None:
+    members = chaos.replica_set
+    assert members is not None
+    primary = members.primary()
+    primary.kill()
+    members.primary()
+    _pause(dice.uniform(0.5, 1.5))
+    primary.start()
+
+
+def _freeze(mongod: Mongod) -> None:
+    mongod.send_signal(signal.SIGSTOP)
+    try:
+        _pause(FROZEN_SECS)
+    finally:
+        mongod.send_signal(signal.SIGCONT)
+
+
+def _freeze_mongod(chaos: Chaos, _dice: random.Random) -> None:
+    (mongod,) = chaos.mongods
+    _freeze(mongod)
+
+
+def _freeze_primary(chaos: Chaos, _dice: random.Random) -> None:
+    assert chaos.replica_set is not None
+    _freeze(chaos.replica_set.primary())
+
+
+def _step_down_again_and_again(chaos: Chaos, dice: random.Random) -> None:
+    assert chaos.replica_set is not None
+    for _ in range(2):
+        chaos.replica_set.step_down()
+        _pause(dice.uniform(1.0, 2.0))
+
+
+# ---- the network ----------------------------------------------------------------------------------------------------
+
+
+def _reset_in_mid_message(relay: ToxicRelay, dice: random.Random) -> None:
+    for _ in range(round(LAST_SECS / 0.4)):
+        relay.reset_next_message(dice.choice(list(Direction)))
+        _pause(0.4)
+    relay.heal()
+
+
+def _cut_in_mid_message(relay: ToxicRelay, dice: random.Random) -> None:
+    """In good order (FIN), after some bytes: a short message is cut, or a long one far behind its beginning."""
+    for _ in range(round(LAST_SECS / 0.4)):
+        relay.cut_after(dice.choice(list(Direction)), dice.choice([1, 15, 16, 17, 40, 300, 5_000, 70_000]))
+        _pause(0.4)
+    relay.heal()
+
+
+def _half_open(relay: ToxicRelay) -> None:
+    relay.leave_half_open(new_too=True)
+    _pause(LAST_SECS)
+    relay.heal()  # for new connections; the old ones are dead and nobody is told
+
+
+def _slow(relay: ToxicRelay, dice: random.Random) -> None:
+    relay.slow_down(Link(latency_secs=dice.uniform(0.02, 0.06), piece_bytes=20_000, pause_secs=0.04))
+    _pause(LAST_SECS)
+    relay.heal()
+
+
+def _dribble(relay: ToxicRelay, dice: random.Random) -> None:
+    relay.slow_down(Link(piece_bytes=dice.choice([7, 64, 200]), pause_secs=0.002), dice.choice([*Direction]))
+    _pause(LAST_SECS)
+    relay.heal()
+
+
+# ---- clients and mongoguard itself ----------------------------------------------------------------------------------
+
+
+def _kill_clients(chaos: Chaos, dice: random.Random) -> None:
+    """A process of clients, killed with all of its commands under way."""
+    seed = dice.randrange(1 << 30)
+    doomed = ClientProcess(
+        chaos.plan(seed, ["timeoutMS", "pipeliner", "leaver"], []), chaos.directory, f"doomed{seed}"
+    )
+    chaos.doomed.append(doomed)
+    _pause(LAST_SECS)
+    doomed.kill()
+
+
+def _kill_worker(chaos: Chaos, dice: random.Random) -> None:
+    workers = children_of(chaos.guard.pid)
+    assert workers, "mongoguard has no workers"
+    os.kill(dice.choice(workers), signal.SIGKILL)
+
+
+def _reload(chaos: Chaos, _dice: random.Random) -> None:
+    for _ in range(3):
+        chaos.guard.send_signal(signal.SIGHUP)
+        _pause(0.5)
+
+
+def _on(
+    relay: Callable[[Chaos], ToxicRelay], what: Callable[[ToxicRelay, random.Random], None]
+) -> Callable[[Chaos, random.Random], None]:
+    return lambda chaos, dice: what(relay(chaos), dice)
+
+
+_NETWORK_FAULTS: Mapping[str, Callable[[ToxicRelay, random.Random], None]] = {
+    "resets in mid-message": _reset_in_mid_message,
+    "cuts in mid-message": _cut_in_mid_message,
+    "half-open sockets": lambda relay, _dice: _half_open(relay),
+    "slow link": _slow,
+    "dribble": _dribble,
+}
+
+_TOWARDS_UPSTREAM = [
+    Fault(f"upstream: {name}", _on(_network, what)) for name, what in _NETWORK_FAULTS.items()
+]
+_TOWARDS_CLIENTS = [
+    Fault(f"clients: {name}", _on(lambda chaos: chaos.access, what), Concerned.RELAYED)
+    for name, what in _NETWORK_FAULTS.items()
+]
+_CLIENTS_KILLED = Fault("clients killed in mid-command", _kill_clients, Concerned.NOBODY)
+_RELOADED = Fault("SIGHUP", _reload, Concerned.NOBODY)
+
+ON_A_STANDALONE: Sequence[Fault] = (
+    Fault("mongod killed", _kill_mongod),
+    Fault("mongod frozen", _freeze_mongod),
+    *_TOWARDS_UPSTREAM,
+    *_TOWARDS_CLIENTS,
+    _CLIENTS_KILLED,
+    _RELOADED,
+)
+
+ON_A_SET: Sequence[Fault] = (
+    Fault("primary killed", _kill_primary),
+    Fault("primary frozen", _freeze_primary),
+    Fault("step-downs", _step_down_again_and_again),
+    Fault("worker killed", _kill_worker),
+    _CLIENTS_KILLED,
+    _RELOADED,
+)
