@@ -52,25 +52,17 @@ class Impersonation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A snapshot. `hello` and `build_info` are the upstream's own answers, as values.
-
-    `service_id` is what a client behind a load balancer knows this deployment by: the same in all workers, for they all
-    reach the same servers. `advertised` and `members` (what each server that answers last said of itself) are for
-    `PresentAs.REPLICA_SET`.
-    """
+    """A snapshot. `hello` and `build_info` are the upstream's own answers, as values."""
 
     hello: Mapping[str, Any]
     build_info: Mapping[str, Any]
     present_as: PresentAs = PresentAs.STANDALONE
     impersonation: Impersonation = Impersonation.USERS
     instance_id: ObjectId = field(default_factory=ObjectId)
-    service_id: ObjectId = field(default_factory=ObjectId)
-    advertised: Advertised = field(default_factory=Advertised)
-    members: Mapping[str, Hello] = field(default_factory=dict)
 
     @property
-    def said_in_hello(self) -> object:
-        """What hello says of this deployment, as a value to compare; without what changes all the time."""
+    def limits(self) -> tuple[object, ...]:
+        """What hello says of every kind of server, as a value to compare."""
         return (
             self.present_as,
             self.min_wire_version,
@@ -79,15 +71,7 @@ class Deployment:
             self.max_bson_object_bytes,
             self.max_write_batch_size,
             self.session_timeout_minutes,
-            {name: value for name, value in self.replica_set_fields.items() if name != "lastWrite"},
         )
-
-    @property
-    def replica_set_fields(self) -> dict[str, Any]:
-        """What hello says of the replica set; empty when mongoguard is presented as anything else."""
-        if self.present_as is not PresentAs.REPLICA_SET:
-            return {}
-        return replica_set_fields(self.advertised, self.hello, self.members)
 
     @property
     def max_bson_object_bytes(self) -> int:
@@ -122,21 +106,43 @@ class Deployment:
 
 
 class DeploymentView:
-    """The snapshot of now. The shell replaces `current`; sessions read it for each command.
+    """The snapshot of now, and what this proxy says of itself. The shell replaces `current`; sessions read it.
 
     `process_id` and `counter` are this process's topologyVersion ("Server Discovery And Monitoring"): the counter grows
-    when hello says something else than before, and whoever asked for that by `telling` is told.
+    when hello says something else than before, and whoever asked for that by `telling` is told. `service_id` is what
+    clients behind a load balancer know the deployment by: the same in all workers, for they all reach the same servers.
     """
 
-    __slots__ = ("_commands", "_current", "_told", "counter", "process_id")
+    __slots__ = (
+        "_commands",
+        "_current",
+        "_members",
+        "_said",
+        "_told",
+        "advertised",
+        "counter",
+        "process_id",
+        "service_id",
+    )
 
-    def __init__(self, current: Deployment, process_id: ObjectId | None = None) -> None:
-        """Start with a first snapshot."""
+    def __init__(
+        self,
+        current: Deployment,
+        *,
+        advertised: Advertised | None = None,
+        service_id: ObjectId | None = None,
+        process_id: ObjectId | None = None,
+    ) -> None:
+        """Start with a first snapshot. `advertised` is for `PresentAs.REPLICA_SET`."""
+        self.advertised = Advertised() if advertised is None else advertised
+        self.service_id = ObjectId() if service_id is None else service_id
         self.process_id = ObjectId() if process_id is None else process_id
         self.counter = 0
         self._current = current
+        self._members: Mapping[str, Hello] = {}
         self._commands: tuple[Deployment, Mapping[str, Any]] | None = None
         self._told: set[Callable[[], None]] = set()
+        self._said = self._to_be_said()
 
     @property
     def current(self) -> Deployment:
@@ -145,8 +151,35 @@ class DeploymentView:
 
     @current.setter
     def current(self, new: Deployment) -> None:
-        before, self._current = self._current, new
-        if new.said_in_hello != before.said_in_hello:
+        self._current = new
+        self._tell()
+
+    @property
+    def members(self) -> Mapping[str, Hello]:
+        """What each server of the upstream that answers last said of itself; only for `PresentAs.REPLICA_SET`."""
+        return self._members
+
+    @members.setter
+    def members(self, members: Mapping[str, Hello]) -> None:
+        self._members = members
+        self._tell()
+
+    @property
+    def replica_set_fields(self) -> dict[str, Any]:
+        """What hello says of the replica set; empty when mongoguard is presented as anything else."""
+        if self._current.present_as is not PresentAs.REPLICA_SET:
+            return {}
+        return replica_set_fields(self.advertised, self._current.hello, self._members)
+
+    def _to_be_said(self) -> object:
+        """What hello says, as a value to compare; without what changes all the time."""
+        fields = self.replica_set_fields
+        fields.pop("lastWrite", None)
+        return self._current.limits, fields
+
+    def _tell(self) -> None:
+        said, self._said = self._said, self._to_be_said()
+        if said != self._said:
             self.counter += 1
             for tell in list(self._told):
                 tell()

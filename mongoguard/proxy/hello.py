@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mongoguard.command.command import Command
 from mongoguard.effects import AwaitTopologyChange, Flow, Now, perform
 from mongoguard.errors import CommandError, ErrorCode
-from mongoguard.proxy.deployment import Deployment, PresentAs
+from mongoguard.proxy.deployment import DeploymentView, PresentAs
 from mongoguard.proxy.topology_version import MIN_STREAM_SECS, AwaitableHello, topology_version
 from mongoguard.wire.document import BOOL, DECIMAL128, DOCUMENT, DOUBLE, INT32, INT64, NULL, Document
 
@@ -34,12 +34,12 @@ def hello(session: ClientSession, command: Command) -> Flow[dict[str, Any]]:
     is_load_balanced = _is_load_balanced(body)
     says_hello_ok = _says_hello_ok(body)
     yield from _await_change(session, body)
-    deployment = session.deployment.current
-    version = topology_version(session.deployment.process_id, session.deployment.counter)
+    view, deployment = session.deployment, session.deployment.current
+    version = topology_version(view.process_id, view.counter)
     now = yield from perform(Now())
     reply: dict[str, Any] = {"helloOk": True} if says_hello_ok else {}
     reply |= _role(
-        deployment, version, "isWritablePrimary" if command.name == "hello" else "ismaster", is_load_balanced
+        view, version, "isWritablePrimary" if command.name == "hello" else "ismaster", is_load_balanced
     )
     reply |= {
         "maxBsonObjectSize": deployment.max_bson_object_bytes,
@@ -53,7 +53,7 @@ def hello(session: ClientSession, command: Command) -> Flow[dict[str, Any]]:
         "readOnly": False,
     }
     if is_load_balanced:
-        reply["serviceId"] = deployment.service_id
+        reply["serviceId"] = view.service_id
     reply |= _negotiated_compression(session, body)
     reply |= yield from _login_fields(session, body)
     if session.streaming.allowed:
@@ -62,16 +62,17 @@ def hello(session: ClientSession, command: Command) -> Flow[dict[str, Any]]:
 
 
 def _role(
-    deployment: Deployment, version: dict[str, Any], writable: str, is_load_balanced: bool
+    view: DeploymentView, version: dict[str, Any], writable: str, is_load_balanced: bool
 ) -> dict[str, Any]:
     """What kind of server this is. Behind a load balancer there are only mongos, whatever else would be said."""
-    if deployment.present_as is PresentAs.REPLICA_SET and not is_load_balanced:
-        fields = deployment.replica_set_fields
+    present_as = view.current.present_as
+    if present_as is PresentAs.REPLICA_SET and not is_load_balanced:
+        fields = view.replica_set_fields
         return {
             "topologyVersion": version,
             **{writable if name == "isWritablePrimary" else name: value for name, value in fields.items()},
         }
-    is_mongos = is_load_balanced or deployment.present_as is PresentAs.MONGOS
+    is_mongos = is_load_balanced or present_as is PresentAs.MONGOS
     return {writable: True, **({"msg": "isdbgrid"} if is_mongos else {}), "topologyVersion": version}
 
 

@@ -40,7 +40,7 @@ def test_one_address_is_that_of_this_proxy(written, read_as):
     [
         *(
             "guard",
-            "guard:",
+            '"guard:"',
             ":27017",
             "guard:0",
             "guard:65536",
