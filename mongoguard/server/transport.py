@@ -23,6 +23,7 @@ from typing import Protocol, TypeVar
 
 import trio
 
+from mongoguard.server.ready_sockets import ready_sockets
 from mongoguard.wire.framing import MessageReader
 
 __all__ = [
@@ -65,6 +66,18 @@ class Transport(Protocol):
     async def wait_for_news(self) -> None:
         """Return when there is something to read, or the end of the stream; nothing is read."""
 
+    hides_news: bool
+    """Whether bytes may wait to be received that the socket tells nothing of any more."""
+
+    def fileno(self) -> int:
+        """The socket's descriptor; -1 when it is closed."""
+
+    def receive_now(self) -> bytes | None:
+        """What has come, as `receive`; None when nothing has."""
+
+    def send_now(self, data: bytes) -> int:
+        """Send what can be sent without waiting, and return how many bytes that were."""
+
     def has_news(self) -> bool:
         """Whether there is something to read (or the end of the stream) on an idle connection."""
 
@@ -79,6 +92,8 @@ class SocketTransport:
     """A plain TCP or Unix socket."""
 
     __slots__ = ("_socket",)
+
+    hides_news = False
 
     def __init__(self, sock: socket.socket) -> None:
         """Take over a connected socket."""
@@ -136,6 +151,24 @@ class SocketTransport:
         """See `Transport`."""
         await trio.lowlevel.wait_readable(self._socket)
 
+    def fileno(self) -> int:
+        """See `Transport`."""
+        return self._socket.fileno()
+
+    def receive_now(self) -> bytes | None:
+        """See `Transport`."""
+        try:
+            return self._socket.recv(CHUNK_BYTES)
+        except BlockingIOError:
+            return None
+
+    def send_now(self, data: bytes) -> int:
+        """See `Transport`."""
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+
     def has_news(self) -> bool:
         """See `Transport`."""
         try:
@@ -153,7 +186,7 @@ class SocketTransport:
     def close(self) -> None:
         """See `Transport`."""
         if self._socket.fileno() != -1:
-            trio.lowlevel.notify_closing(self._socket)
+            _tell_of_closing(self._socket)
             with suppress(OSError):
                 self._socket.close()
 
@@ -165,6 +198,8 @@ class TLSTransport:
     """
 
     __slots__ = ("_socket",)
+
+    hides_news = True  # OpenSSL takes one record at a time, and may hold a part of it
 
     def __init__(self, sock: ssl.SSLSocket) -> None:
         """Take over a non-blocking socket."""
@@ -198,6 +233,24 @@ class TLSTransport:
         if not self._socket.pending():
             await trio.lowlevel.wait_readable(self._socket)
 
+    def fileno(self) -> int:
+        """See `Transport`."""
+        return self._socket.fileno()
+
+    def receive_now(self) -> bytes | None:
+        """See `Transport`."""
+        try:
+            return self._socket.recv(CHUNK_BYTES)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+
+    def send_now(self, data: bytes) -> int:
+        """See `Transport`."""
+        try:
+            return self._socket.send(data)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return 0
+
     def has_news(self) -> bool:
         """TLS may hold records that mean nothing (session tickets), so only the end of the stream counts."""
         return self.peer_is_gone()
@@ -209,7 +262,7 @@ class TLSTransport:
     def close(self) -> None:
         """See `Transport`. The peer is told (close_notify), but nobody waits for its answer."""
         if self._socket.fileno() != -1:
-            trio.lowlevel.notify_closing(self._socket)
+            _tell_of_closing(self._socket)
             with suppress(OSError, ValueError):
                 self._socket.unwrap()
             with suppress(OSError):
@@ -259,6 +312,13 @@ async def read_rest(transport: Transport, reader: MessageReader) -> bytes | None
         message = reader.received(count)
         if message is not None:
             return message
+
+
+def _tell_of_closing(sock: socket.socket) -> None:
+    ready = ready_sockets()
+    if ready is not None:
+        ready.forget(sock.fileno())
+    trio.lowlevel.notify_closing(sock)
 
 
 def _has_ended(descriptor: int) -> bool:

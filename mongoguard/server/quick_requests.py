@@ -1,0 +1,220 @@
+"""Quick requests: what a client asks while its task sleeps.
+
+In: a client's transport and session, the upstream's pools, the ready sockets. Out: replies, sent; and what is left to
+the task: whatever is not one short message, one decision, one short reply. Must not decide anything: deciding is
+`ClientSession`'s, whose flow is run here as the pump runs it.
+
+A request may be handed over to the task at any step, and goes on there exactly where it was: as the bytes that came, as
+a flow with the effect that it has asked for, or as a reply of which a part is sent.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import trio
+from outcome import Error, Value
+
+from mongoguard.effects import Effect, Flow, Now, Relay, RelayedReply
+from mongoguard.proxy.client_session import ClientSession
+from mongoguard.server.ready_sockets import ReadySockets
+from mongoguard.server.transport import Transport
+from mongoguard.server.upstream import ServerPool, Upstream
+from mongoguard.server.upstream_connection import UpstreamConnection
+from mongoguard.wire.message import HEADER_SIZE, OpCode
+
+__all__ = ["Begun", "FinishExchange", "QuickRequests"]
+
+_PLAIN_OP_MSG = OpCode.MSG.to_bytes(4, "little") + bytes(4)
+"""Opcode and flags: no checksum, an answer is wanted, and only one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A request for the task to finish: a flow and what it asks for, or, without one, the rest of its reply."""
+
+    flow: Flow[bytes | None] | None
+    effect: Effect[Any] | None = None
+    unsent: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishExchange(Effect[RelayedReply]):
+    """Send the rest of a request upstream and receive the rest of its reply."""
+
+    pool: ServerPool
+    connection: UpstreamConnection
+    sent_at: float
+    unsent: bytes = b""
+    received: bytes = b""
+
+
+class Owner(Protocol):
+    """The client connection."""
+
+    busy_since: float | None
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the request under way is the last one."""
+
+
+class QuickRequests:
+    """One client's."""
+
+    __slots__ = (
+        "_connection",
+        "_flow",
+        "_has_more",
+        "_owner",
+        "_pool",
+        "_ready",
+        "_sent_at",
+        "_session",
+        "_task",
+        "_transport",
+        "_upstream",
+    )
+
+    def __init__(
+        self,
+        ready: ReadySockets,
+        transport: Transport,
+        session: ClientSession,
+        upstream: Upstream,
+        owner: Owner,
+    ) -> None:
+        """Serve nothing yet."""
+        self._ready = ready
+        self._transport = transport
+        self._session = session
+        self._upstream = upstream
+        self._owner = owner
+        self._task: trio.lowlevel.Task | None = None
+        self._has_more = False
+        self._flow: Flow[bytes | None] | None = None  # of the request whose reply is waited for
+        self._pool: ServerPool | None = None
+        self._connection: UpstreamConnection | None = None
+        self._sent_at = 0.0
+
+    async def serve(self) -> bytes | Begun:
+        """Serve requests until there is something for the task: bytes as `Transport.receive` gives them, or a request.
+
+        Raises OSError, and what a flow raises. When cancelled, a request under way is given up as the pump does it.
+        """
+        self._task = trio.lowlevel.current_task()
+        self._ready.watch(self._transport.fileno(), self._request_came)
+        if self._transport.hides_news:
+            self._ready.call_again(self._request_came)
+        answer: bytes | Begun = await trio.lowlevel.wait_task_rescheduled(self._give_up)
+        return answer
+
+    def _give_up(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._task = None
+        flow, connection, pool = self._flow, self._connection, self._pool
+        self._flow = self._connection = self._pool = None
+        if connection is not None and pool is not None:
+            connection.on_news = None
+            pool.drop(connection)  # closing it is what makes the server stop the work
+        if flow is not None:
+            flow.close()
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _hand_over(self, what: bytes | Begun) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            self._ready.wake(task, Value(what))
+
+    def _fail(self, error: Exception) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            self._ready.wake(task, Error(error))
+
+    # ---- the client's side ------------------------------------------------------------------------------------------
+
+    def _request_came(self) -> None:
+        if self._task is None or self._flow is not None:
+            self._has_more = True
+            return
+        self._has_more = False
+        try:
+            data = self._transport.receive_now()
+        except OSError as error:
+            self._fail(error)
+            return
+        if data is None:
+            return
+        if not _is_whole(data) or data[12:20] != _PLAIN_OP_MSG:
+            self._hand_over(data)
+            return
+        self._owner.busy_since = time.monotonic()
+        self._advance(self._session.handle(data), None)
+
+    def _advance(self, flow: Flow[bytes | None], answer: object) -> None:
+        try:
+            effect = flow.send(answer)
+            while type(effect) is Now:
+                effect = flow.send(time.time())
+        except StopIteration as stop:
+            self._reply(stop.value)
+        except Exception as error:  # noqa: BLE001  (the connection's end, with the words for it, is the task's)
+            self._fail(error)
+        else:
+            if type(effect) is not Relay or not self._relay(flow, effect):
+                self._hand_over(Begun(flow, effect))
+
+    def _reply(self, reply: bytes | None) -> None:
+        if reply is not None:
+            try:
+                count = self._transport.send_now(reply)
+            except OSError as error:
+                self._fail(error)
+                return
+            if count != len(reply):
+                self._hand_over(Begun(None, unsent=reply[count:]))
+                return
+        self._owner.busy_since = None
+        if self._owner.is_draining:
+            self._hand_over(b"")
+        elif self._has_more or self._transport.hides_news:
+            self._ready.call_again(self._request_came)
+
+    # ---- the upstream's side ----------------------------------------------------------------------------------------
+
+    def _relay(self, flow: Flow[bytes | None], effect: Relay) -> bool:
+        """Whether the request is on its way; if not, nothing was done."""
+        pool = self._upstream.pool_at_once(effect)
+        connection = None if pool is None else pool.take_at_once()
+        if pool is None or connection is None:
+            return False
+        self._sent_at = time.monotonic()
+        count = connection.send_at_once(effect.message, self._ready, self._reply_came)
+        if count != len(effect.message):
+            connection.on_news = None
+            self._hand_over(
+                Begun(flow, FinishExchange(pool, connection, self._sent_at, effect.message[count:]))
+            )
+            return True
+        self._flow, self._pool, self._connection = flow, pool, connection
+        return True
+
+    def _reply_came(self) -> None:
+        flow, pool, connection = self._flow, self._pool, self._connection
+        if flow is None or pool is None or connection is None:
+            return
+        data = connection.receive_at_once()
+        if data is None:
+            return
+        self._flow = self._pool = self._connection = None
+        connection.on_news = None
+        if not _is_whole(data) or not connection.is_answer(data):
+            self._hand_over(Begun(flow, FinishExchange(pool, connection, self._sent_at, received=data)))
+            return
+        pool.give_back(connection, self._sent_at)
+        self._advance(flow, RelayedReply(data, pool.address))
+
+
+def _is_whole(data: bytes) -> bool:
+    return len(data) > HEADER_SIZE and int.from_bytes(data[:4], "little") == len(data)

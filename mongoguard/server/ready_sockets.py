@@ -1,0 +1,141 @@
+"""Ready sockets: what comes on a watched socket is served inside of Trio's loop, without waking a task.
+
+In: sockets, each with a function to call when something has come. Out: the calls. Must not know what they do.
+
+A task that waits for a socket costs Trio some 25 µs each time: a system call that arms the socket, a turn of the
+loop, a switch to the task. A relayed request waits twice. Here a socket is armed once in its life (edge-triggered), and
+what is called is a function. `ReadySockets` is Trio's clock, because Trio asks its clock how long it may sleep when no
+task is runnable: that is when watched sockets are served, for as long as nothing comes for Trio, whose own epoll is
+watched too. While tasks are runnable, watched sockets get one look in each turn of Trio's loop. docs/adr/0009 has the
+figures.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import select
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias, TypeVar
+
+import trio
+from outcome import Outcome
+
+__all__ = ["ReadySockets", "ready_sockets", "run_with_ready_sockets"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Call: TypeAlias = Callable[[], None]
+
+MAX_EVENTS = 64
+"""Sockets served in one look. The kernel gives the others their turn in the next, and Trio's own epoll too."""
+
+_WATCHED = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+
+
+class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
+    """Sockets that are served between the tasks. Everything here is called in the thread that Trio runs in."""
+
+    def __init__(self) -> None:
+        """Watch nothing yet."""
+        self._epoll = select.epoll()
+        self._calls: dict[int, Call] = {}
+        self._again: list[Call] = []
+        self._trio = -1
+        self._has_woken = False
+
+    # ---- for those who have sockets ---------------------------------------------------------------------------------
+
+    def watch(self, descriptor: int, call: Call) -> None:
+        """Call that function each time something comes, and soon if something has come already.
+
+        It must not block. It may be called when there is nothing.
+        """
+        if descriptor in self._calls:
+            self._epoll.modify(descriptor, _WATCHED)  # tells again of what is there
+        else:
+            self._epoll.register(descriptor, _WATCHED)
+        self._calls[descriptor] = call
+
+    def forget(self, descriptor: int) -> None:
+        """Before a socket is closed, watched or not."""
+        if self._calls.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
+
+    def call_again(self, call: Call) -> None:
+        """Call that function after all sockets that are ready now: nobody is served twice before the others."""
+        self._again.append(call)
+
+    def wake(self, task: trio.lowlevel.Task, outcome: Outcome[object]) -> None:
+        """Let a task run that waits in `trio.lowlevel.wait_task_rescheduled`."""
+        self._has_woken = True
+        trio.lowlevel.reschedule(task, outcome)
+
+    # ---- for Trio ---------------------------------------------------------------------------------------------------
+
+    def start_clock(self) -> None:
+        """See `trio.abc.Clock`."""
+        runner = trio._core._run.GLOBAL_RUN_CONTEXT.runner  # noqa: SLF001  (a test sees when a new Trio has it elsewhere)
+        self._trio = runner.io_manager._epoll.fileno()  # noqa: SLF001
+        self._epoll.register(self._trio, select.EPOLLIN)
+
+    def current_time(self) -> float:
+        """See `trio.abc.Clock`."""
+        return time.perf_counter()
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        """See `trio.abc.Clock`: no task is runnable until `deadline`. Sleeps itself, so Trio need not."""
+        while not self._look(deadline):
+            pass
+        return 0.0
+
+    def before_io_wait(self, _timeout: float) -> None:
+        """See `trio.abc.Instrument`. Trio is about to look at its own sockets, and will not sleep: see above."""
+        self._look(-math.inf)
+
+    def after_run(self) -> None:
+        """See `trio.abc.Instrument`."""
+        self._epoll.close()
+
+    def _look(self, deadline: float) -> bool:
+        """Serve what is ready, sleeping until something is. Whether Trio has something to do, at `deadline` at last."""
+        self._has_woken = False
+        is_for_trio = False
+        for descriptor, _ in self._epoll.poll(self._may_sleep(deadline), MAX_EVENTS):
+            if descriptor == self._trio:
+                is_for_trio = True
+            else:
+                call = self._calls.get(descriptor)
+                if call is not None:  # another call may have forgotten it
+                    self._serve(call)
+        again, self._again = self._again, []
+        for call in again:
+            self._serve(call)
+        return is_for_trio or self._has_woken or time.perf_counter() >= deadline
+
+    def _may_sleep(self, deadline: float) -> float:
+        if self._again or deadline == -math.inf:
+            return 0.0
+        return -1.0 if deadline == math.inf else max(0.0, deadline - time.perf_counter())
+
+    @staticmethod
+    def _serve(call: Call) -> None:
+        try:
+            call()
+        except Exception:
+            # Raised, it would end Trio, and with it everybody's connection.
+            log.exception("an internal error while a socket was served")
+
+
+def ready_sockets() -> ReadySockets | None:
+    """Those of the running Trio; None where it runs by another clock, as in most tests."""
+    clock = trio.lowlevel.current_clock()
+    return clock if isinstance(clock, ReadySockets) else None
+
+
+def run_with_ready_sockets(work: Callable[..., Awaitable[T]], *arguments: object) -> T:
+    """`trio.run`, with `ready_sockets()` inside."""
+    ready = ReadySockets()
+    return trio.run(work, *arguments, clock=ready, instruments=[ready])
