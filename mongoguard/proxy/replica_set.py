@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Advertised", "Hello", "replica_set_fields"]
+from mongoguard.errors import ConfigError
+
+__all__ = ["Advertised", "Hello", "check_advertised", "replica_set_fields"]
 
 Hello = Mapping[str, Any]
 """A server's answer to hello, as values."""
@@ -38,6 +40,18 @@ class Advertised:
     def proxy_of(self, name: Any) -> str | None:
         """The proxy in front of that member."""
         return self.members.get(name.lower()) if isinstance(name, str) else None
+
+
+def check_advertised(advertised: Advertised, introduced: Hello) -> None:
+    """Whether a server that says this can be presented as `advertised`. Raises `ConfigError`."""
+    if introduced.get("setName") is None:
+        raise ConfigError("net.presentAs: replicaSet: the upstream is no member of a replica set")
+    me = introduced.get("me")
+    if advertised.own is None and advertised.proxy_of(me) is None:
+        raise ConfigError(
+            f"net.advertise: names no proxy for {me}, the member that upstream.uri leads to (members are named as in "
+            "the configuration of the replica set)"
+        )
 
 
 def replica_set_fields(
