@@ -118,7 +118,7 @@ def _check_client_metadata(session: ClientSession, body: Document) -> None:
     if body.type_of("client") != DOCUMENT:
         raise CommandError(
             ErrorCode.TYPE_MISMATCH,
-            f"The client metadata document must be a document, not {body.type_name('client')}",
+            "The client metadata document must be a document",
         )
     if session.has_client_metadata:
         raise CommandError(

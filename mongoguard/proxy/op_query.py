@@ -41,6 +41,8 @@ _ADVICE = (
     "For more details see https://dochub.mongodb.org/core/legacy-opcode-removal"
 )
 _NO_LONGER = 5739101
+_EXHAUST = 64
+"""The flag of a client that takes replies without end: of OP_QUERY, nothing that is left has more than one."""
 
 
 def answer(session: ClientSession, message: OpQuery) -> Flow[bytes]:
@@ -49,6 +51,10 @@ def answer(session: ClientSession, message: OpQuery) -> Flow[bytes]:
     if not dot or collection != "$cmd":
         return _query_failure("OP_QUERY", session.request_id(), message.request_id)
     try:
+        if int.from_bytes(message.data[16:20], "little") & _EXHAUST:
+            raise CommandError(
+                18527, f"The 'exhaust' OP_QUERY flag is invalid for commands: {message.namespace}"
+            )
         body = ok_body((yield from _run(session, Command(_unwrapped(message.query), db))))
     except CommandError as error:
         body = error_body(error)

@@ -90,3 +90,12 @@ def test_a_damaged_document_is_answered_with_its_error():
     damaged = document_of(element(0x20, b"a", b""), base={"ismaster": 1})
     reply = Play(make_session()).send(query(damaged)).reply()
     assert (reply["ok"], reply["code"]) == (0.0, 22)
+
+
+def test_a_client_that_takes_replies_without_end_is_refused():
+    play = Play(make_session()).send(query({"isMaster": 1}, flags=64))
+    assert (play.reply()["code"], play.reply()["errmsg"]) == (
+        18527,
+        "The 'exhaust' OP_QUERY flag is invalid for commands: admin.$cmd",
+    )
+    assert Play(make_session()).send(query({"buildInfo": 1}, flags=4)).reply()["ok"] == 1.0
