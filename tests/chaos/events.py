@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TextIO
 
-from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError, OperationFailure
 
 from tests.rawwire import ConnectionEnded
 
@@ -123,7 +123,7 @@ def _is_trouble(error: Exception) -> bool:
             return all(one.get("code") in TROUBLE for one in errors)
         case OperationFailure():
             return error.code in TROUBLE
-        case PyMongoError() | ConnectionEnded() | OSError():
+        case ConnectionFailure() | ConnectionEnded() | OSError():
             return True
         case _:
             return False

@@ -28,6 +28,9 @@ FROZEN_SECS = 6.0
 LAST_SECS = 4.0
 """Other faults last so long."""
 
+SLOW_SECS = 2.5
+"""Slow links last so long: nothing breaks there, everything only takes its time."""
+
 
 class Concerned(StrEnum):
     """Whose operations may fail because of a fault."""
@@ -44,6 +47,7 @@ class Fault:
     name: str
     happen: Callable[[Chaos, random.Random], None]
     concerned: Concerned = Concerned.ALL
+    kills_clients: bool = False
 
 
 def _pause(seconds: float) -> None:
@@ -126,13 +130,13 @@ def _half_open(relay: ToxicRelay) -> None:
 
 def _slow(relay: ToxicRelay, dice: random.Random) -> None:
     relay.slow_down(Link(latency_secs=dice.uniform(0.02, 0.06), piece_bytes=20_000, pause_secs=0.04))
-    _pause(LAST_SECS)
+    _pause(SLOW_SECS)
     relay.heal()
 
 
 def _dribble(relay: ToxicRelay, dice: random.Random) -> None:
     relay.slow_down(Link(piece_bytes=dice.choice([7, 64, 200]), pause_secs=0.002), dice.choice([*Direction]))
-    _pause(LAST_SECS)
+    _pause(SLOW_SECS)
     relay.heal()
 
 
@@ -183,7 +187,7 @@ _TOWARDS_CLIENTS = [
     Fault(f"clients: {name}", _on(lambda chaos: chaos.access, what), Concerned.RELAYED)
     for name, what in _NETWORK_FAULTS.items()
 ]
-_CLIENTS_KILLED = Fault("clients killed in mid-command", _kill_clients, Concerned.NOBODY)
+_CLIENTS_KILLED = Fault("clients killed in mid-command", _kill_clients, Concerned.NOBODY, kills_clients=True)
 _RELOADED = Fault("SIGHUP", _reload, Concerned.NOBODY)
 
 ON_A_STANDALONE: Sequence[Fault] = (
@@ -199,7 +203,4 @@ ON_A_SET: Sequence[Fault] = (
     Fault("primary killed", _kill_primary),
     Fault("primary frozen", _freeze_primary),
     Fault("step-downs", _step_down_again_and_again),
-    Fault("worker killed", _kill_worker),
-    _CLIENTS_KILLED,
-    _RELOADED,
 )

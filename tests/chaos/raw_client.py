@@ -24,6 +24,9 @@ __all__ = ["Churner", "Leaver", "Pipeliner"]
 WAIT_SECS = 2.0
 """How long these clients wait for bytes."""
 
+LONG_SECS = 40
+"""How long the work takes that nobody waits for: it must be gone long before it would have ended by itself."""
+
 PIPELINED = 8
 """Requests sent at once, before any reply is read."""
 
@@ -206,7 +209,7 @@ class Leaver(_RawClient):
         while not self._stop.is_set():
             with self._report.operation(self._plan.name, "leave", 10 * WAIT_SECS), self._connection() as raw:
                 log_in(raw, self._plan)
-                while len(self._ledger.there) < 10 and not self._stop.is_set():
+                while len(self._ledger.there) < LONG_SECS and not self._stop.is_set():
                     self._insert(raw)
                 # a second for each document: the server looks between two of them whether anybody still waits
                 sleeping = {"$where": "sleep(1000) || true"}

@@ -46,6 +46,8 @@ class Bout:
     over_at: float
     recovered_secs: dict[str, float | None] = field(default_factory=dict)
     """For each client how long after `up_at` it succeeded; None when it did not."""
+    operations_left: int = 0
+    """Operations of the clients that it killed which still ran five seconds later."""
 
 
 @dataclass(slots=True)
@@ -106,10 +108,9 @@ def run_storm(chaos: Chaos, faults: Sequence[Fault], seed: int, seconds: float) 
 
 
 def _schedule(faults: Sequence[Fault], dice: random.Random, began: float, seconds: float) -> Iterator[Fault]:
-    while True:
-        yield from dice.sample(faults, len(faults))
-        if time.monotonic() - began > seconds:
-            return
+    yield from dice.sample(faults, len(faults))
+    while time.monotonic() - began < seconds:
+        yield dice.choice(faults)
 
 
 def _bout(chaos: Chaos, clients: ClientProcess, fault: Fault, dice: random.Random) -> Bout:
@@ -120,7 +121,9 @@ def _bout(chaos: Chaos, clients: ClientProcess, fault: Fault, dice: random.Rando
     for relay in (chaos.network, chaos.access):
         if relay is not None:
             relay.reset_all(half_open_only=True)  # mongoguard and clients learn now who has gone
-    bout = Bout(fault, began, up_at, time.monotonic(), recovered)
+    doomed = [plan.name for process in chaos.doomed for plan in process.plans]
+    left = _operations_left(chaos, doomed) if fault.kills_clients else 0
+    bout = Bout(fault, began, up_at, time.monotonic(), recovered, left)
     threading.Event().wait(CALM_SECS)
     return bout
 

@@ -79,8 +79,9 @@ def _leaks(report: StormReport) -> Iterator[str]:
         yield f"a leak: {before} before, {after} after"
     if after.megabytes > before.megabytes + MORE_MEGABYTES:
         yield f"memory grew from {before.megabytes:.0f} to {after.megabytes:.0f} MB"
-    if report.operations_left:
-        yield f"{report.operations_left} operations of clients that have gone still run upstream"
+    left = report.operations_left + sum(bout.operations_left for bout in report.bouts)
+    if left:
+        yield f"{left} operations of clients that have gone still run upstream"
     if report.upstream_connections > after.upstream_sockets:
         yield (
             f"the upstream holds {report.upstream_connections} connections of mongoguard, "
