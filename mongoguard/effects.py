@@ -7,13 +7,14 @@ sends the answers back; tests drive a flow by hand, without a loop, a socket or 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from mongoguard.command.read_preference import ReadPreference
 from mongoguard.model.names import UserName
 from mongoguard.model.restriction import Address
 from mongoguard.model.user import User, UserRequest
@@ -42,6 +43,7 @@ __all__ = [
     "Relay",
     "RelayedReply",
     "SigningKey",
+    "StateChanged",
     "TakeConnection",
     "perform",
 ]
@@ -212,14 +214,29 @@ class RelayedReply:
 class Relay(Effect[RelayedReply]):
     """Send an allowed command's message to the upstream and wait for its reply.
 
-    `server` is the address that must serve it (a cursor's), or None for the primary. `changes_users`: whatever comes
-    of it, users cached by the directory must not be used again. Raises `UpstreamUnavailable` when nothing was sent,
-    `UpstreamConnectionLost` when the connection broke after that.
+    `server` is the address that must serve it (a cursor's). Without one it goes where `read_preference` says, None
+    being the primary. `transaction`: the session's id, for a request in a transaction: of several mongos, all requests
+    with that id go to one. `changes_users`: whatever comes of it, users cached by the directory must not be used again.
+    Raises `UpstreamUnavailable` when nothing was sent, `UpstreamConnectionLost` when the connection broke after that.
     """
 
     message: bytes
     server: str | None = None
     changes_users: bool = False
+    read_preference: ReadPreference | None = None
+    transaction: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged(Effect[None]):
+    """A server's reply says that it has stepped down, recovers, or shuts down: the next request must ask for another.
+
+    `topology_version`: the server's own, when the reply has it; monitors that know a later one know better.
+    """
+
+    server: str
+    shuts_down: bool
+    topology_version: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

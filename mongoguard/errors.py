@@ -24,6 +24,7 @@ __all__ = [
     "DirectoryUnavailable",
     "ErrorCode",
     "GuardError",
+    "NoServerForReadPreference",
     "ProtocolError",
     "UpstreamConnectionLost",
     "UpstreamError",
@@ -37,6 +38,7 @@ class ErrorCode(IntEnum):
 
     INTERNAL_ERROR = 1
     BAD_VALUE = 2
+    NO_SUCH_KEY = 4
     HOST_UNREACHABLE = 6
     FAILED_TO_PARSE = 9
     USER_NOT_FOUND = 11
@@ -56,7 +58,9 @@ class ErrorCode(IntEnum):
     INVALID_NAMESPACE = 73
     SHUTDOWN_IN_PROGRESS = 91
     COMMAND_NOT_SUPPORTED = 115
+    FAILED_TO_SATISFY_READ_PREFERENCE = 133
     SSL_HANDSHAKE_FAILED = 141
+    MAX_STALENESS_OUT_OF_RANGE = 160
     CLIENT_METADATA_CANNOT_BE_MUTATED = 186
     EXCEEDED_TIME_LIMIT = 262
     API_VERSION_ERROR = 322
@@ -69,6 +73,7 @@ class ErrorCode(IntEnum):
 _CODE_NAMES: Mapping[int, str] = {
     1: "InternalError",
     2: "BadValue",
+    4: "NoSuchKey",
     6: "HostUnreachable",
     9: "FailedToParse",
     11: "UserNotFound",
@@ -89,7 +94,9 @@ _CODE_NAMES: Mapping[int, str] = {
     73: "InvalidNamespace",
     91: "ShutdownInProgress",
     115: "CommandNotSupported",
+    133: "FailedToSatisfyReadPreference",
     141: "SSLHandshakeFailed",
+    160: "MaxStalenessOutOfRange",
     159: "DurationOverflow",
     162: "CollectionIsEmpty",
     186: "ClientMetadataCannotBeMutated",
@@ -151,6 +158,10 @@ class UpstreamError(GuardError):
 
 class UpstreamUnavailable(UpstreamError):
     """No usable upstream connection could be had; nothing of the command was sent."""
+
+
+class NoServerForReadPreference(UpstreamUnavailable):
+    """No server of the kind that a read preference names came up in time; nothing of the command was sent."""
 
 
 class DirectoryUnavailable(UpstreamError):

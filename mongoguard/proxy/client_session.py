@@ -25,7 +25,14 @@ from mongoguard.command.printing import not_authorized
 from mongoguard.command.requirement import requirement_of
 from mongoguard.command.spec import Asker, CommandRow, Handling
 from mongoguard.effects import Emit, FetchUser, Flow, Now, Relay, RelayedReply, perform
-from mongoguard.errors import CommandError, ErrorCode, ProtocolError, UpstreamError, UpstreamUnavailable
+from mongoguard.errors import (
+    CommandError,
+    ErrorCode,
+    NoServerForReadPreference,
+    ProtocolError,
+    UpstreamError,
+    UpstreamUnavailable,
+)
 from mongoguard.model.action_type import ActionType
 from mongoguard.model.names import UserName
 from mongoguard.model.privilege import NOTHING, Requirement
@@ -47,7 +54,9 @@ from mongoguard.proxy.reauthentication import Reauthentication
 from mongoguard.proxy.refusals import RefusedError, in_own_words, is_refusal, retry_labels
 from mongoguard.proxy.relaying import Narrowing, message_for_upstream, session_id
 from mongoguard.proxy.replies import begins_with_failure, cursor_in_reply, error_body, ok_body
+from mongoguard.proxy.routing import PRIMARY_ROUTE, route_of
 from mongoguard.proxy.settings import SessionSettings
+from mongoguard.proxy.state_change import may_tell_state_change, state_change_in
 from mongoguard.proxy.streaming import Streaming
 from mongoguard.proxy.transactions import CarriedTransactions, OpenTransactions
 from mongoguard.wire.message import (
@@ -275,15 +284,28 @@ class ClientSession:
         changes_users: bool = False,
     ) -> Flow[RelayedReply]:
         """Send an allowed message upstream. Raises `CommandError` 6, retryable, when there is no upstream."""
+        fields, default = message.body.fields, self.deployment.current.default_read_preference
+        route = PRIMARY_ROUTE
+        if default is not None or "$readPreference" in fields or "autocommit" in fields:
+            route = route_of(message, default if server is None else None)
+            narrowed = route.onto(narrowed)
         data = message_for_upstream(message, self._identity, narrowed, keep_session=not self._is_stranger)
         try:
-            reply = yield from perform(Relay(data, server, changes_users))
+            reply = yield from perform(
+                Relay(data, server, changes_users, route.read_preference, route.transaction)
+            )
+        except NoServerForReadPreference as error:
+            raise CommandError(ErrorCode.FAILED_TO_SATISFY_READ_PREFERENCE, str(error)) from error
         except UpstreamUnavailable as error:
             raise CommandError(
                 ErrorCode.HOST_UNREACHABLE,
                 f"mongoguard cannot reach the upstream: {error}",
                 labels=retry_labels(message.body),
             ) from error
+        if may_tell_state_change(reply.message):
+            change = state_change_in(reply.message, reply.server)
+            if change is not None:
+                yield from perform(change)
         if begins_with_failure(reply.message):
             return RelayedReply((yield from self._reword(message, reply.message)), reply.server)
         return reply

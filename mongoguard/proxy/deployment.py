@@ -13,6 +13,7 @@ from typing import Any
 
 from bson import ObjectId
 
+from mongoguard.command.read_preference import ReadPreference
 from mongoguard.proxy.replica_set import Advertised, Hello, replica_set_fields
 from mongoguard.wire.message import MAX_MESSAGE_BYTES
 
@@ -59,6 +60,8 @@ class Deployment:
     present_as: PresentAs = PresentAs.STANDALONE
     impersonation: Impersonation = Impersonation.USERS
     instance_id: ObjectId = field(default_factory=ObjectId)
+    default_read_preference: ReadPreference | None = None
+    """That of the upstream's connection string, for reads of clients that name none; None for the primary."""
 
     @property
     def limits(self) -> tuple[object, ...]:

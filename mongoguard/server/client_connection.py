@@ -28,10 +28,13 @@ from mongoguard.effects import (
     Now,
     RandomBytes,
     Relay,
+    StateChanged,
 )
 from mongoguard.errors import GuardError, ProtocolError, UpstreamConnectionLost, UpstreamError
 from mongoguard.proxy.client_session import ClientSession
 from mongoguard.proxy.cursor_commands import abandon_stream
+from mongoguard.server.quick_requests import Begun, FinishExchange, QuickRequests
+from mongoguard.server.ready_sockets import ready_sockets
 from mongoguard.server.shell import Shell
 from mongoguard.server.transport import Transport, read_rest
 from mongoguard.wire.compression import compress_message, decompress_message
@@ -71,14 +74,20 @@ class ClientConnection:
         self._reader = MessageReader(session.max_message_bytes)
         self._scope = trio.CancelScope()
         self._is_told_to_end = False
+        ready = ready_sockets()
+        self._quick = (
+            None if ready is None else QuickRequests(ready, transport, session, shell.upstream, self)
+        )
         self._effects: dict[type[Effect[Any]], Callable[[Any], Awaitable[Any]]] = {
             AskUpstream: self._ask_upstream,
             AwaitTopologyChange: self._await_topology_change,
             Emit: self._emit,
             FetchUser: self._fetch_user,
+            FinishExchange: self._finish_exchange,
             Now: self._now,
             RandomBytes: self._random_bytes,
             Relay: self._relay,
+            StateChanged: self._state_changed,
             **shell.external,
         }
 
@@ -122,14 +131,14 @@ class ClientConnection:
 
     async def _serve(self) -> None:
         session = self.session
-        message = await self._first_message()
+        message: bytes | Begun | None = await self._first_message()
         self._arrived()
         while message is not None:
             self.busy_since = time.monotonic()
             reply = await self._answer(message)
             if reply is not None:
                 await self._transport.send_all(reply)
-            if session.streaming.next_request is not None:
+            if session.streaming.next_request is not None and isinstance(message, bytes):
                 await self._stream(message)
             self.busy_since = None
             if self.is_draining:
@@ -151,7 +160,9 @@ class ClientConnection:
                 trio.lowlevel.checkpoint_if_cancelled()
             )  # a client that takes everything at once must not hide it
 
-    async def _answer(self, data: bytes) -> bytes | None:
+    async def _answer(self, data: bytes | Begun) -> bytes | None:
+        if isinstance(data, Begun):
+            return data.unsent if data.flow is None else await self._carry_out(data.flow, effect=data.effect)
         if data[12:16] != _COMPRESSED:
             return await self._carry_out(self.session.handle(data), len(data))
         limit = min(self.session.max_message_bytes, MAX_MESSAGE_BYTES)
@@ -169,21 +180,27 @@ class ClientConnection:
             return await self._read()
         raise ProtocolError("no message came in time")
 
-    async def _next_message(self) -> bytes | None:
-        """The next message; None when the client has left."""
+    async def _next_message(self) -> bytes | Begun | None:
+        """The next message, or what quick requests leave to do; None when the client has left."""
         message = self._reader.next_message()
         if message is not None:
             return message
         if self._reader.in_message:  # its beginning came with the message before
             return await self._read_rest()
         if self.session.user is not None:
-            return await self._read()
+            return await (self._read() if self._quick is None else self._serve_quickly(self._quick))
         with trio.move_on_after(MAX_UNAUTHENTICATED_IDLE_SECS):
             return await self._read()
         raise ProtocolError("an unauthenticated connection was idle")
 
+    async def _serve_quickly(self, quick: QuickRequests) -> bytes | Begun | None:
+        chunk = await quick.serve()
+        return chunk if isinstance(chunk, Begun) else await self._read_on(chunk)
+
     async def _read(self) -> bytes | None:
-        chunk = await self._transport.receive()
+        return await self._read_on(await self._transport.receive())
+
+    async def _read_on(self, chunk: bytes) -> bytes | None:
         if not chunk:
             return None
         message = self._reader.receive(chunk)
@@ -203,14 +220,17 @@ class ClientConnection:
 
     # ---- effects ----------------------------------------------------------------------------------------------------
 
-    async def _carry_out(self, flow: Flow[T], size: int = 0) -> T:
+    async def _carry_out(self, flow: Flow[T], size: int = 0, effect: Effect[Any] | None = None) -> T:
         """Run a flow; each effect it asks for is carried out, and only errors of ours are thrown into it.
 
         `size` is that of the message that the flow is about: reading and deciding a long one is done in a thread.
+        `effect`: what a flow that was begun waits for.
         """
         effects = self._effects
         try:
-            if size < IN_THREAD_BYTES:
+            if effect is not None:
+                pass
+            elif size < IN_THREAD_BYTES:
                 effect = flow.send(None)
             else:
                 done, outcome = await trio.to_thread.run_sync(_first_step, flow, limiter=self._shell.threads)
@@ -231,12 +251,17 @@ class ClientConnection:
 
     async def _relay(self, effect: Relay) -> Any:
         try:
-            return await self._shell.upstream.relay(effect.message, effect.server)
+            return await self._shell.upstream.relay(
+                effect.message, effect.server, effect.read_preference, effect.transaction
+            )
         finally:
             if (
                 effect.changes_users
             ):  # also when the client left in mid-command: the change may have been made
                 await self._shell.users_changed()
+
+    async def _finish_exchange(self, effect: FinishExchange) -> Any:
+        return await effect.pool.finish(effect.connection, effect.sent_at, effect.unsent, effect.received)
 
     async def _await_topology_change(self, effect: AwaitTopologyChange) -> None:
         """Cheap for thousands of monitors: one task and one deadline each, and no look at the socket twice a second."""
@@ -252,6 +277,9 @@ class ClientConnection:
             )  # it has sent the next message already: from now on it is looked after
             await trio.sleep_forever()
         self.busy_since = time.monotonic()
+
+    async def _state_changed(self, effect: StateChanged) -> None:
+        self._shell.upstream.state_changed(effect)
 
     async def _ask_upstream(self, effect: AskUpstream) -> Any:
         return await self._shell.upstream.ask(effect.db, effect.command)

@@ -1,168 +1,91 @@
-"""The upstream: pools of connections, one a server, taken per request.
+"""The upstream: which server a request goes to, and a pool of connections for each.
 
 In: messages to relay, commands of mongoguard's own. Out: replies. Must not know clients or users.
 
-Nothing is pinned: a connection is held for one request only, so thousands of idle clients cost few sockets, and a slow
-query never blocks a quick one (unless `maxPoolSize` says so). The last used connection is used first (LIFO).
+The common case (the primary, no read preference) pays for nothing here but a look at two attributes. Servers are chosen
+by what pymongo knows of them; what their own replies say of a fail-over counts at once, because a driver retries only
+once.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
+from bson import ObjectId
 
+from mongoguard.command.read_preference import ReadPreference
 from mongoguard.config.sections import Upstream as UpstreamSettings
 from mongoguard.config.settings import Settings
-from mongoguard.effects import RelayedReply
-from mongoguard.errors import UpstreamError, UpstreamUnavailable
+from mongoguard.effects import Relay, RelayedReply, StateChanged
+from mongoguard.errors import NoServerForReadPreference, UpstreamError, UpstreamUnavailable
 from mongoguard.model.names import UserName
 from mongoguard.proxy.deployment import Deployment, DeploymentView, Impersonation, PresentAs
+from mongoguard.proxy.replica_set import Hello, check_advertised
+from mongoguard.proxy.state_change import may_tell_state_change, state_change_in
+from mongoguard.server.acquaintance import Acquaintance, common_hello, meet
+from mongoguard.server.member_hellos import MemberHellos
+from mongoguard.server.server_pool import PoolIsFull, ServerPool
+from mongoguard.server.server_selection import least_busy_of_two, rendezvous
 from mongoguard.server.topology import Topology, TopologySnapshot
-from mongoguard.server.upstream_connection import UpstreamConnection, decode_reply, open_upstream_connection
-from mongoguard.server.upstream_uri import UpstreamAddress, read_upstream_uri
+from mongoguard.server.upstream_connection import decode_reply
+from mongoguard.server.upstream_uri import read_upstream_uri
 from mongoguard.wire.document import encode
 from mongoguard.wire.message import encode_op_msg
 
-__all__ = ["Upstream", "open_upstream"]
+__all__ = ["ServerPool", "Upstream", "open_upstream"]
 
 log = logging.getLogger(__name__)
 
-CHECK_IDLE_AFTER_SECS = 0.5
-"""A connection that was idle for longer is looked at before it is used: the server may have gone in the meantime."""
-
 KEEP_UP_SECS = 1.0
-"""How often idle connections and the primary are looked at; nothing waits for it."""
-
-SOON_SECS = 0.0003
-"""A point read takes a server 0.1 ms; falling asleep and waking up for it takes as long again. The only request under
-way therefore looks for its reply for this long before it gives way; other clients wait no longer than that for it."""
+"""How often idle connections and unknown servers are looked at; nothing waits for it."""
 
 LOOK_AGAIN_SECS = 0.25
-"""Between two attempts to reach a primary: an election takes seconds, and the waiting requests share this load."""
+"""Between two attempts to reach a server: an election takes seconds, and the waiting requests share this load."""
 
 ASK_TIMEOUT_SECS = 30
 """A command of mongoguard's own (usersInfo, mostly) takes milliseconds; a login must not wait longer than a driver."""
 
-MAX_IDLE_SECS = 300
-"""Idle connections are closed after this; a burst of clients must not hold sockets for ever."""
-
-
-class PoolIsFull(UpstreamUnavailable):
-    """No connection became free within `waitQueueTimeoutMS`; the server itself is there."""
-
-
-class ServerPool:
-    """The connections to one server."""
-
-    def __init__(self, address: str, upstream: UpstreamAddress, settings: UpstreamSettings) -> None:
-        """Start empty."""
-        self.address = address
-        self._upstream = upstream
-        self._settings = settings
-        self._idle: list[UpstreamConnection] = []
-        self._in_use: set[UpstreamConnection] = set()
-        self._closed = False
-        self._usual_secs = 0.0
-        self._places = trio.CapacityLimiter(settings.max_pool_size) if settings.max_pool_size else None
-
-    async def exchange(self, message: bytes) -> bytes:
-        """One request on one connection. Raises `UpstreamUnavailable` or `UpstreamConnectionLost`."""
-        if self._places is None:
-            return await self._exchange(message)
-        holder = object()
-        try:
-            with trio.fail_after(self._settings.wait_queue_timeout_ms / 1000):
-                await self._places.acquire_on_behalf_of(holder)
-        except trio.TooSlowError:
-            raise PoolIsFull(
-                f"all {self._settings.max_pool_size} connections to {self.address} are busy"
-            ) from None
-        try:
-            return await self._exchange(message)
-        finally:
-            self._places.release_on_behalf_of(holder)
-
-    async def _exchange(self, message: bytes) -> bytes:
-        connection = self._take_idle() or await self.connect()
-        is_alone = not self._in_use
-        self._in_use.add(connection)
-        sent = time.monotonic()
-        try:
-            reply = await connection.exchange(message, SOON_SECS if is_alone and self._replies_soon else 0.0)
-        except BaseException:
-            # Cancelled too (the client went away): closing the connection is what makes the server stop the work.
-            connection.close()
-            raise
-        finally:
-            self._in_use.discard(connection)
-        if self._closed:
-            connection.close()
-            return reply
-        connection.idle_since = time.monotonic()
-        self._usual_secs += (connection.idle_since - sent - self._usual_secs) / 8
-        self._idle.append(connection)
-        return reply
-
-    @property
-    def _replies_soon(self) -> bool:
-        """Whether this server has answered its last requests so soon that looking is cheaper than sleeping."""
-        return self._usual_secs < SOON_SECS
-
-    async def connect(self) -> UpstreamConnection:
-        """A new connection, logged in. Raises `UpstreamUnavailable`."""
-        return await open_upstream_connection(
-            self.address, self._upstream, self._settings.connect_timeout_ms / 1000
-        )
-
-    def _take_idle(self) -> UpstreamConnection | None:
-        while self._idle:
-            connection = self._idle.pop()
-            if time.monotonic() - connection.idle_since < CHECK_IDLE_AFTER_SECS or connection.is_usable():
-                return connection
-            connection.close()
-        return None
-
-    def trim(self) -> None:
-        """Close what has been idle for too long (the oldest are in front)."""
-        now = time.monotonic()
-        while self._idle and now - self._idle[0].idle_since > MAX_IDLE_SECS:
-            self._idle.pop(0).close()
-
-    def close(self, *, interrupt: bool) -> None:
-        """Close idle connections now and the others after their request; `interrupt`: those at once too, as lost.
-
-        A server that is gone breaks its connections itself; only one that is frozen would leave requests waiting.
-        """
-        self._closed = True
-        for connection in [*self._idle, *(self._in_use if interrupt else ())]:
-            connection.close()
-        self._idle.clear()
+LEFT_ANSWER_SECS = 2.0
+"""A server that has left the topology and takes no connection within that time is frozen: what waits for it is lost."""
 
 
 class Upstream:
-    """The deployment behind: relays to its primary, or to the server that holds a cursor.
+    """The deployment behind: relays to the server that a request asks for.
 
     Open it with `open_upstream`. `deployment` is what client sessions see of it.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        """Read the URI and start the monitors. Raises `ConfigError`."""
-        self._settings = settings.upstream
+    def __init__(self, settings: Settings, service_id: ObjectId | None = None) -> None:
+        """Read the URI and start the monitors. Raises `ConfigError`.
+
+        `service_id`: what clients behind a load balancer know this deployment by; the same in all workers.
+        """
+        self._settings: UpstreamSettings = settings.upstream
         self._present_as = settings.net.present_as
         self._address = read_upstream_uri(settings.upstream.uri)
         self._pools: dict[str, ServerPool] = {}
-        self.deployment = DeploymentView(Deployment(hello={}, build_info={}))
-        self._introduced_to: str | None = None
-        self._topology = Topology(self._address, self._topology_changed)
+        self._left: list[ServerPool] = []
+        """Pools of servers that are gone or do not answer, with requests under way."""
+        self._met: dict[str, Acquaintance] = {}
+        self._usable: frozenset[str] = frozenset()
+        """Servers that reads may be sent to: those that take the real user's name as the primary does."""
+        self._unmet: set[str] = set()
+        advertised = settings.net.advertise
+        self.deployment = DeploymentView(
+            Deployment(hello={}, build_info={}), advertised=advertised, service_id=service_id
+        )
+        listeners = () if advertised is None else (MemberHellos(self._members_heard),)
+        self._topology = Topology(
+            self._address, self._topology_changed, settings.upstream.connect_timeout_ms, listeners
+        )
 
     @property
     def hello(self) -> Mapping[str, Any]:
-        """The primary's answer to hello when mongoguard last introduced itself."""
+        """The primary's answer to hello when mongoguard last introduced itself, with the limits of all servers."""
         return self.deployment.current.hello
 
     @property
@@ -181,49 +104,157 @@ class Upstream:
         """How the upstream takes the real user's name: the field's name, or "none"."""
         return str(self.deployment.current.impersonation)
 
-    async def relay(self, message: bytes, server: str | None) -> RelayedReply:
-        """One request and its reply. Raises `UpstreamUnavailable` or `UpstreamConnectionLost`."""
+    # ---- relaying ---------------------------------------------------------------------------------------------------
+
+    async def relay(
+        self,
+        message: bytes,
+        server: str | None = None,
+        read_preference: ReadPreference | None = None,
+        transaction: bytes | None = None,
+    ) -> RelayedReply:
+        """One request and its reply; see `effects.Relay`. Raises `UpstreamUnavailable` or `UpstreamConnectionLost`."""
         if server is not None:
             return RelayedReply(await self._pool(server).exchange(message), server)
-        deadline = trio.current_time() + self._settings.server_selection_timeout_ms / 1000
+        deadline: float | None = None
+        avoided: set[str] = set()
         while True:
-            address = self._topology.snapshot.primary or await self._primary()
+            snapshot = self._topology.snapshot
+            is_chosen = read_preference is not None or bool(snapshot.routers)
+            if is_chosen:
+                address = await self._chosen(read_preference, transaction, avoided)
+            else:
+                address = snapshot.primary or await self._primary()
             try:
                 return RelayedReply(await self._pool(address).exchange(message), address)
             except PoolIsFull:
                 raise  # the wait for a place has had its own time
             except UpstreamUnavailable:
                 # Nothing was sent. Perhaps the monitors have not noticed yet that this server is gone: look again.
-                if trio.current_time() > deadline:
+                now = trio.current_time()
+                deadline = deadline or now + self._selection_secs
+                if now > deadline:
                     raise
-            await trio.sleep(LOOK_AGAIN_SECS)
+            if address in avoided or not is_chosen:
+                await trio.sleep(LOOK_AGAIN_SECS)
+            avoided.add(address)
+
+    def pool_at_once(self, relay: Relay) -> ServerPool | None:
+        """Where `relay` would send the request, when nothing need be waited for or asked to know that; else None."""
+        snapshot = self._topology.snapshot
+        if relay.changes_users or relay.read_preference is not None or snapshot.routers:
+            return None
+        address = relay.server or snapshot.primary
+        return None if address is None else self._pools.get(address)
 
     async def ask(self, db: str, command: Mapping[str, Any]) -> dict[str, Any]:
         """Run a command of mongoguard's own on the primary, as the service user; the answer may have ok: 0."""
         message = encode_op_msg(1, 0, encode({**command, "$db": db}))
         with trio.move_on_after(ASK_TIMEOUT_SECS):
-            return decode_reply((await self.relay(message, None)).message)
+            reply = await self.relay(message)
+            if may_tell_state_change(reply.message):
+                change = state_change_in(reply.message, reply.server)
+                if change is not None:
+                    self.state_changed(change)
+            return decode_reply(reply.message)
         raise UpstreamUnavailable(f"the upstream did not answer within {ASK_TIMEOUT_SECS} s")
+
+    def state_changed(self, change: StateChanged) -> None:
+        """A server's reply says that it is not what the monitors take it for: the next request asks for another."""
+        snapshot = self._topology.snapshot
+        # A mongos passes on what its shards say; and there is no other server behind a direct connection.
+        if snapshot.is_replica_set or (snapshot.routers and change.shuts_down):
+            self._topology.doubt(change.server, change.topology_version)
+
+    # ---- choosing ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _selection_secs(self) -> float:
+        return self._settings.server_selection_timeout_ms / 1000
+
+    async def _primary(self) -> str:
+        return await self._topology.primary(self._selection_secs)
+
+    async def _chosen(
+        self, preference: ReadPreference | None, transaction: bytes | None, avoided: set[str]
+    ) -> str:
+        """A server that would do, as soon as there is one."""
+        with trio.move_on_after(self._selection_secs):
+            while True:
+                found = self._candidates(preference, transaction)
+                if found:
+                    # One that could not be reached is tried again when there is no other.
+                    fresh = [address for address in found if address not in avoided] or found
+                    if transaction is not None and self._topology.snapshot.routers:
+                        return rendezvous(transaction, fresh)
+                    return least_busy_of_two(fresh, self._requests_under_way)
+                await self._topology.wait_for_change()
+        if preference is None or not self._topology.snapshot.is_replica_set:
+            return await self._topology.primary(0)
+        raise NoServerForReadPreference(f"Could not find host matching read preference {preference}")
+
+    def _candidates(self, preference: ReadPreference | None, transaction: bytes | None) -> list[str]:
+        snapshot = self._topology.snapshot
+        if snapshot.routers:
+            return list(snapshot.routers if transaction is not None else snapshot.near_routers)
+        if preference is not None and snapshot.is_replica_set:
+            return self._topology.readers(preference, self._usable)
+        return [] if snapshot.primary is None else [snapshot.primary]
+
+    def _requests_under_way(self, address: str) -> int:
+        pool = self._pools.get(address)
+        return 0 if pool is None else pool.in_use
+
+    def _pool(self, address: str) -> ServerPool:
+        pool = self._pools.get(address)
+        if pool is None:
+            pool = self._pools[address] = ServerPool(address, self._address, self._settings)
+        return pool
+
+    # ---- getting to know --------------------------------------------------------------------------------------------
 
     async def introduce(self) -> None:
         """Learn what the primary is: versions, what it says of itself, how it takes impersonation."""
-        address = await self._primary()
-        connection = await self._pool(address).connect()
-        try:
-            build_info = await connection.ask("admin", {"buildInfo": 1})
-            impersonation = await _probe_impersonation(connection)
-        finally:
-            connection.close()
-        self._introduced_to = address
-        self.deployment.current = Deployment(
-            hello=connection.hello,
-            build_info=build_info,
-            present_as=self._presented(connection.hello),
-            impersonation=impersonation,
-            instance_id=self.deployment.current.instance_id,
-        )
+        await self._meet(await self._primary())
+        if self.deployment.current.present_as is PresentAs.REPLICA_SET:
+            check_advertised(self.deployment.advertised, self.hello)
         for warning in self.warnings():
             log.warning("%s", warning)
+
+    async def _meet(self, address: str) -> None:
+        pool = self._pool(address)
+        connection = await pool.connect()
+        try:
+            self._met[address] = await meet(connection)
+        except BaseException:
+            connection.close()
+            raise
+        pool.keep(connection)
+        self._unmet.discard(address)
+        self._describe()
+
+    def _describe(self) -> None:
+        """Make the deployment of the primary and what is known of the others."""
+        snapshot = self._topology.snapshot
+        primary = self._met.get(snapshot.primary or "")
+        if primary is None:
+            return
+        alike = {
+            address: one
+            for address, one in self._met.items()
+            if one.impersonation is primary.impersonation and address in snapshot.readable
+        }
+        self._usable = frozenset(alike)
+        deployment = Deployment(
+            hello=common_hello(primary.hello, [one.hello for one in alike.values()]),
+            build_info=primary.build_info,
+            present_as=self._presented(primary.hello),
+            impersonation=primary.impersonation,
+            instance_id=self.deployment.current.instance_id,
+            default_read_preference=self._address.read_preference,
+        )
+        if deployment != self.deployment.current:
+            self.deployment.current = deployment
 
     def warnings(self) -> Iterator[str]:
         """What works otherwise than one may expect with the primary that was met last, one sentence each."""
@@ -238,54 +269,73 @@ class Upstream:
                 "and transactions, which it refuses"
             )
 
-    async def keep_up(self) -> None:
-        """Close idle connections, and get to know a new primary; runs until cancelled."""
-        while True:
-            await trio.sleep(KEEP_UP_SECS)
-            for pool in self._pools.values():
-                pool.trim()
-            if self._topology.snapshot.primary not in (None, self._introduced_to):
-                with suppress(UpstreamError):
-                    await self.introduce()
-
-    async def close(self) -> None:
-        """End the monitors and close every connection."""
-        pools, self._pools = self._pools, {}
-        for pool in pools.values():
-            pool.close(interrupt=True)
-        await self._topology.close()
-
-    async def _primary(self) -> str:
-        return await self._topology.primary(self._settings.server_selection_timeout_ms / 1000)
-
     def _presented(self, hello: Mapping[str, Any]) -> PresentAs:
         if self._present_as != "auto":
             return PresentAs(self._present_as)
         return PresentAs.STANDALONE if _is_standalone(hello) else PresentAs.MONGOS
 
-    def _pool(self, address: str) -> ServerPool:
-        pool = self._pools.get(address)
-        if pool is None:
-            pool = self._pools[address] = ServerPool(address, self._address, self._settings)
-        return pool
+    # ---- keeping up -------------------------------------------------------------------------------------------------
+
+    async def keep_up(self) -> None:
+        """Get to know new servers, close idle connections and those of servers that left; runs until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_acquainted)
+            nursery.start_soon(self._keep_tidy)
+
+    async def _keep_acquainted(self) -> None:
+        while True:
+            snapshot = self._topology.snapshot
+            strangers = snapshot.readable - self._met.keys()
+            for address in sorted(strangers, key=lambda one: one != snapshot.primary):
+                try:
+                    await self._meet(address)
+                except UpstreamError as error:
+                    if address not in self._unmet:
+                        log.warning("upstream server %s cannot be used: %s", address, error)
+                    self._unmet.add(address)
+            if strangers <= self._unmet:
+                with trio.move_on_after(KEEP_UP_SECS):
+                    await self._topology.changed()
+
+    async def _keep_tidy(self) -> None:
+        while True:
+            await trio.sleep(KEEP_UP_SECS)
+            self._topology.refresh()
+            for pool in self._pools.values():
+                pool.trim()
+            self._left = [pool for pool in self._left if pool.in_use]
+            async with trio.open_nursery() as nursery:
+                for pool in self._left:
+                    nursery.start_soon(_interrupt_if_frozen, pool)
+
+    def _members_heard(self, members: Mapping[str, Hello]) -> None:
+        self.deployment.members = members
 
     def _topology_changed(self, snapshot: TopologySnapshot) -> None:
         for address in set(self._pools) - snapshot.servers:
             log.warning(
                 "upstream server %s is gone or does not answer (%s)", address, snapshot.error or "removed"
             )
-            self._pools.pop(address).close(interrupt=address in snapshot.frozen)
+            pool = self._pools.pop(address)
+            pool.close(interrupt=address in snapshot.frozen)
+            self._left.append(pool)
+        for address in self._met.keys() - snapshot.servers:
+            del self._met[address]  # it may come back as another version
+        self._unmet &= snapshot.servers
+        self._describe()
+
+    async def close(self) -> None:
+        """End the monitors and close every connection."""
+        pools, self._pools, self._left = [*self._pools.values(), *self._left], {}, []
+        for pool in pools:
+            pool.close(interrupt=True)
+        await self._topology.close()
 
 
-async def _probe_impersonation(connection: UpstreamConnection) -> Impersonation:
-    """Try both spellings with a command that does nothing."""
-    name = {"user": "mongoguard", "db": "admin"}
-    for spelling, users in ((Impersonation.USERS, [name]), (Impersonation.USER, name)):
-        audit = {str(spelling): users, "$impersonatedRoles": []}
-        reply = await connection.ask("admin", {"ping": 1, "$audit": audit})
-        if reply.get("ok"):
-            return spelling
-    return Impersonation.NONE
+async def _interrupt_if_frozen(pool: ServerPool) -> None:
+    """A server that left may finish what it does; one that takes no connection any more would keep clients for ever."""
+    if not await pool.still_answers(LEFT_ANSWER_SECS):
+        pool.close(interrupt=True)
 
 
 def _is_standalone(hello: Mapping[str, Any]) -> bool:
@@ -293,9 +343,9 @@ def _is_standalone(hello: Mapping[str, Any]) -> bool:
 
 
 @asynccontextmanager
-async def open_upstream(settings: Settings) -> AsyncIterator[Upstream]:
-    """An upstream that has answered once. Raises `ConfigError` or `UpstreamError`."""
-    upstream = Upstream(settings)
+async def open_upstream(settings: Settings, service_id: ObjectId | None = None) -> AsyncIterator[Upstream]:
+    """An upstream that has answered once; `service_id` as for `Upstream`. Raises `ConfigError` or `UpstreamError`."""
+    upstream = Upstream(settings, service_id)
     try:
         await upstream.introduce()
         yield upstream

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import platform
 import socket
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import bson
 import trio
@@ -23,11 +23,20 @@ from mongoguard.errors import (
     UpstreamError,
     UpstreamUnavailable,
 )
-from mongoguard.server.transport import SocketTransport, TLSTransport, Transport, read_message, shake_hands
+from mongoguard.server.ready_sockets import ReadySockets
+from mongoguard.server.transport import (
+    SocketTransport,
+    TLSTransport,
+    Transport,
+    read_message,
+    read_rest,
+    shake_hands,
+)
 from mongoguard.server.upstream_uri import UpstreamAddress
+from mongoguard.wire.compression import COMPRESSORS, compress_message, decompress_message
 from mongoguard.wire.document import encode
 from mongoguard.wire.framing import MessageReader
-from mongoguard.wire.message import MAX_MESSAGE_BYTES, OpMsg, encode_op_msg, parse_message
+from mongoguard.wire.message import MAX_MESSAGE_BYTES, OpCode, OpMsg, encode_op_msg, parse_message
 
 __all__ = ["UpstreamConnection", "decode_reply", "open_upstream_connection"]
 
@@ -37,19 +46,59 @@ CLIENT_METADATA: Mapping[str, Any] = {
     "os": {"type": platform.system()},
 }
 
+T = TypeVar("T")
+
+IN_THREAD_BYTES = 256 * 1024
+"""(De)compressing more than this takes milliseconds, in which no other client would be served."""
+
+_threads = trio.CapacityLimiter(2)
+"""Long messages that are (de)compressed at a time: few, so that they cannot crowd out anything else."""
+
+NEVER_COMPRESSED = tuple(
+    name.encode() + b"\0"
+    for name in (
+        *("authenticate", "createUser", "hello", "isMaster"),
+        *("ismaster", "saslContinue", "saslStart", "updateUser"),
+    )
+)
+"""Commands that the specification "Wire Compression in Drivers" excepts: their length would tell of a secret."""
+
+_COMPRESSED = OpCode.COMPRESSED.to_bytes(4, "little")
+_BODY_SECTION = 20
+_FIRST_NAME = 26
+"""Where the body section's kind is, and, if that comes first, the name of the body's first field."""
+
 BROKEN = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
 
 
 class UpstreamConnection:
-    """A logged-in connection. `hello` is the server's answer when it was opened."""
+    """A logged-in connection. `hello` is the server's answer when it was opened.
 
-    __slots__ = ("_reader", "_transport", "address", "hello", "idle_since")
+    `compressor`: the id of what both sides compress with; None for plain messages.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_is_watched",
+        "_reader",
+        "_transport",
+        "address",
+        "compressor",
+        "hello",
+        "idle_since",
+        "on_news",
+    )
 
     def __init__(self, transport: Transport, address: str) -> None:
         """Take over a connected transport; `log_in` comes next."""
         self.address = address
         self.hello: Mapping[str, Any] = {}
         self.idle_since = 0.0
+        self.compressor: int | None = None
+        self.on_news: Callable[[], None] | None = None
+        """Called when something has come for a request of `send_at_once`, and when this is closed."""
+        self._asked = b""
+        self._is_watched = False
         self._transport = transport
         self._reader = MessageReader(MAX_MESSAGE_BYTES)
 
@@ -59,16 +108,78 @@ class UpstreamConnection:
         Raises `UpstreamConnectionLost`; the connection must then be closed, as it must when this is cancelled: the
         reply is still on its way. A reply to another request is treated like a lost connection.
         """
+        self._asked = message[4:8]
         try:
+            if self.compressor is not None:
+                return await self._exchange_compressed(message, self.compressor, soon_secs)
             await self._transport.send_all(message)
             reply = await read_message(self._transport, self._reader, soon_secs)
         except BROKEN as error:
             raise UpstreamConnectionLost(f"{self.address}: {type(error).__name__}") from error
         except ProtocolError as error:
             raise UpstreamConnectionLost(f"{self.address} sent what is no message: {error}") from error
+        return self._checked(reply)
+
+    async def _exchange_compressed(self, message: bytes, compressor: int, soon_secs: float) -> bytes:
+        sent = message
+        if _may_be_compressed(message):
+            sent = await _in_thread_if_long(len(message), compress_message, message, compressor)
+        await self._transport.send_all(sent)
+        reply = self._checked(await read_message(self._transport, self._reader, soon_secs))
+        if reply[12:16] != _COMPRESSED:
+            return reply
+        declared = int.from_bytes(reply[20:24], "little")
+        plain, _ = await _in_thread_if_long(declared, decompress_message, reply, MAX_MESSAGE_BYTES)
+        return plain
+
+    # ---- the same in steps, for a task that sleeps meanwhile (server/quick_requests.py) ------------------------------
+
+    def send_at_once(self, message: bytes, ready: ReadySockets, on_news: Callable[[], None]) -> int:
+        """Send a request as far as it goes without waiting, and return how far; 0 also when the connection is lost."""
+        self._asked = message[4:8]
+        self.on_news = on_news
+        if not self._is_watched:
+            ready.watch(self._transport.fileno(), self._tell)
+            self._is_watched = True
+        try:
+            return self._transport.send_now(message)
+        except BROKEN:
+            return 0
+
+    def receive_at_once(self) -> bytes | None:
+        """What has come; None when nothing has, b"" when the connection is lost."""
+        try:
+            return self._transport.receive_now()
+        except BROKEN:
+            return b""
+
+    def is_answer(self, reply: bytes) -> bool:
+        """Whether a reply is to the request that was sent last."""
+        return reply[8:12] == self._asked
+
+    async def finish(self, unsent: bytes, received: bytes) -> bytes:
+        """Send the rest of a request and receive the rest of its reply. Raises as `exchange` does."""
+        try:
+            if unsent:
+                await self._transport.send_all(unsent)
+                received = await self._transport.receive()
+            reply = self._reader.receive(received) if received else None
+            if reply is None and received:
+                reply = await read_rest(self._transport, self._reader)
+        except BROKEN as error:
+            raise UpstreamConnectionLost(f"{self.address}: {type(error).__name__}") from error
+        except ProtocolError as error:
+            raise UpstreamConnectionLost(f"{self.address} sent what is no message: {error}") from error
+        return self._checked(reply)
+
+    def _tell(self) -> None:
+        if self.on_news is not None:
+            self.on_news()
+
+    def _checked(self, reply: bytes | None) -> bytes:
         if reply is None:
             raise UpstreamConnectionLost(f"{self.address} closed the connection")
-        if reply[8:12] != message[4:8] or self._reader.in_message:
+        if not self.is_answer(reply) or self._reader.in_message:
             raise UpstreamConnectionLost(f"{self.address} answered another request")
         return reply
 
@@ -83,6 +194,18 @@ class UpstreamConnection:
     def close(self) -> None:
         """Close at once; the server ends what runs on it."""
         self._transport.close()
+        self._tell()
+
+
+def _may_be_compressed(message: bytes) -> bool:
+    """Not when it is one of the commands that may not be, nor when it does not begin with the body that tells."""
+    return message[_BODY_SECTION] == 0 and not message.startswith(NEVER_COMPRESSED, _FIRST_NAME)
+
+
+async def _in_thread_if_long(size: int, work: Callable[[bytes, int], T], message: bytes, argument: int) -> T:
+    if size < IN_THREAD_BYTES:
+        return work(message, argument)
+    return await trio.to_thread.run_sync(work, message, argument, limiter=_threads)
 
 
 def decode_reply(reply: bytes) -> dict[str, Any]:
@@ -105,8 +228,12 @@ async def open_upstream_connection(
     try:
         with trio.fail_after(within_secs):
             connection = UpstreamConnection(await _connect(address, upstream), address)
-            connection.hello = await connection.ask("admin", {"hello": 1, "client": CLIENT_METADATA})
+            hello: dict[str, Any] = {"hello": 1, "helloOk": True, "client": CLIENT_METADATA}
+            if upstream.compressors:
+                hello["compression"] = list(upstream.compressors)
+            connection.hello = await connection.ask("admin", hello)
             await _log_in(connection, upstream)
+            connection.compressor = _negotiated(connection.hello, upstream.compressors)
             return connection
     except BaseException as error:
         if connection is not None:
@@ -116,6 +243,13 @@ async def open_upstream_connection(
         if isinstance(error, (UpstreamError, *BROKEN)):
             raise UpstreamUnavailable(f"{address}: {_reason(error)}") from error
         raise
+
+
+def _negotiated(hello: Mapping[str, Any], wanted: tuple[str, ...]) -> int | None:
+    """The id of the compressor wanted most that the server has too."""
+    offered = hello.get("compression") or ()
+    common = [name for name in wanted if name in offered]
+    return next((one.id for one in COMPRESSORS.values() if one.name in common[:1]), None)
 
 
 def _reason(error: BaseException) -> str:

@@ -81,7 +81,7 @@ class FakeShell:
     async def users_changed(self):
         self.changes += 1
 
-    async def relay(self, message, server):
+    async def relay(self, message, server, _read_preference, _transaction):
         await trio.lowlevel.checkpoint()
         if self.error is not None:
             raise self.error

@@ -1,7 +1,5 @@
 """What pymongo's monitors know, as mongoguard sees it, and the wait for a primary. The monitors are faked."""
 
-from types import SimpleNamespace
-
 import pytest
 import trio
 import trio.testing
@@ -12,42 +10,16 @@ from mongoguard.errors import ConfigError, UpstreamUnavailable
 from mongoguard.server import topology
 from mongoguard.server.topology import Topology, TopologySnapshot
 from mongoguard.server.upstream_uri import read_upstream_uri
+from tests.unit.server.upstream_fakes import FakeMongoClient, server
 
 ADDRESS = read_upstream_uri(Secret("mongodb://u:canary@h"))
-
-
-def server(host, kind="RSPrimary", error=None, port=27017, seconds=0.001):
-    return SimpleNamespace(
-        address=(host, port),
-        server_type_name=kind,
-        is_writable=kind in {"RSPrimary", "Standalone", "Mongos"},
-        round_trip_time=seconds,
-        error=error,
-    )
-
-
-def event(*servers):
-    """pymongo's description_changed event."""
-    description = SimpleNamespace(server_descriptions=lambda: dict(enumerate(servers)))
-    return SimpleNamespace(new_description=description)
-
-
-class FakeMongoClient:
-    """Takes the listener; runs no monitor."""
-
-    def __init__(self, _uri, event_listeners, **_options):
-        self.listener = event_listeners[0]
-        self.closed = False
-
-    def close(self):
-        self.closed = True
 
 
 @pytest.fixture
 async def opened(monkeypatch):
     monkeypatch.setattr(topology, "MongoClient", FakeMongoClient)
     changes = []
-    found = Topology(ADDRESS, changes.append)
+    found = Topology(ADDRESS, changes.append, 1000)
     return found, found._client, changes
 
 
@@ -61,11 +33,11 @@ async def test_a_primary_that_is_found_ends_the_wait(opened):
 
         nursery.start_soon(wait)
         await trio.testing.wait_all_tasks_blocked()
-        client.listener.opened(event())
-        client.listener.description_changed(event(server("a", "RSSecondary"), server("b", "Unknown")))
+        client.listener.opened(None)
+        client.describe(server("a", "RSSecondary"), server("b", "Unknown"), kind="ReplicaSetNoPrimary")
         await trio.testing.wait_all_tasks_blocked()
         assert answers == []
-        client.listener.description_changed(event(server("a"), server("b", "RSSecondary")))
+        client.describe(server("a"), server("b", "RSSecondary"))
     assert answers == ["a:27017"]
     assert found.snapshot is changes[-1]
     assert found.snapshot.servers == {"a:27017", "b:27017"}
@@ -96,7 +68,7 @@ async def test_a_primary_that_is_found_ends_the_wait(opened):
 )
 async def test_without_a_primary_the_wait_ends_in_time_with_the_reason(opened, autojump_clock, servers, told):
     found, client, _ = opened
-    client.listener.description_changed(event(*servers))
+    client.describe(*servers, kind="ReplicaSetNoPrimary")
     with pytest.raises(UpstreamUnavailable, match=rf"^no upstream server takes writes {told}$"):
         await found.primary(5)
     assert trio.current_time() >= 5
@@ -104,28 +76,25 @@ async def test_without_a_primary_the_wait_ends_in_time_with_the_reason(opened, a
 
 async def test_the_nearest_of_several_writable_servers_is_taken(opened):
     found, client, _ = opened
-    client.listener.description_changed(
-        event(server("far", "Mongos", seconds=0.2), server("near", "Mongos", seconds=0.1))
+    client.describe(
+        server("far", "Mongos", seconds=0.2), server("near", "Mongos", seconds=0.1), kind="Sharded"
     )
     assert await found.primary(5) == "near:27017"
 
 
 async def test_addresses_are_written_as_connections_take_them(opened):
     found, client, _ = opened
-    client.listener.description_changed(
-        event(server("::1", "RSSecondary"), server("/tmp/m.sock", "Standalone", port=None))
-    )
+    client.describe(server("::1", "RSSecondary"), server("/tmp/m.sock", port=None))
     assert await found.primary(5) == "/tmp/m.sock"
     assert found.snapshot.servers == {"[::1]:27017", "/tmp/m.sock"}
-    assert found.snapshot.is_standalone
 
 
 async def test_a_server_that_did_not_answer_in_time_is_frozen_and_one_that_refused_is_not(opened):
     _, client, changes = opened
-    client.listener.description_changed(
-        event(
-            server("a", "Unknown", NetworkTimeout("timed out")), server("b", "Unknown", AutoReconnect("no"))
-        )
+    client.describe(
+        server("a", "Unknown", NetworkTimeout("timed out")),
+        server("b", "Unknown", AutoReconnect("no")),
+        kind="ReplicaSetNoPrimary",
     )
     await trio.testing.wait_all_tasks_blocked()
     while not changes:
@@ -140,16 +109,16 @@ async def test_a_uri_that_pymongo_refuses_is_a_configuration_error_without_secre
 
     monkeypatch.setattr(topology, "MongoClient", refuse)
     with pytest.raises(ConfigError, match="upstream.uri: cannot use <secret>"):
-        Topology(ADDRESS, lambda _: None)
+        Topology(ADDRESS, lambda _: None, 1000)
 
 
 def test_a_change_after_the_end_is_dropped(monkeypatch):
     monkeypatch.setattr(topology, "MongoClient", FakeMongoClient)
 
     async def main():
-        return Topology(ADDRESS, lambda _: None)
+        return Topology(ADDRESS, lambda _: None, 1000)
 
     found = trio.run(main)
-    found._client.listener.description_changed(event(server("a")))
-    found._client.listener.closed(event())
+    found._client.describe(server("a"))
+    found._client.listener.closed(None)
     assert found.snapshot == TopologySnapshot()

@@ -1,237 +1,74 @@
-"""Pools and the upstream as a whole. Servers and monitors are faked: what is tested is order, bounds and deadlines."""
+"""The upstream as a whole. Servers and monitors are faked: what is tested is choice, order and deadlines."""
 
 import pytest
 import trio
 import trio.testing
 
+from mongoguard.command.read_preference import ReadPreference, ReadPreferenceMode
 from mongoguard.config.settings import parse_settings
-from mongoguard.errors import UpstreamConnectionLost, UpstreamUnavailable
+from mongoguard.effects import StateChanged
+from mongoguard.errors import NoServerForReadPreference, UpstreamConnectionLost, UpstreamUnavailable
 from mongoguard.proxy.deployment import Impersonation, PresentAs
+from mongoguard.server import server_pool
 from mongoguard.server import upstream as module
 from mongoguard.server.topology import TopologySnapshot
-from mongoguard.server.upstream import ServerPool, open_upstream
-from tests.rawwire import op_msg
-
-
-def settings(**upstream):
-    fields = "".join(f", {key}: {value}" for key, value in upstream.items())
-    return parse_settings(
-        f"{{upstream: {{uri: 'mongodb://h'{fields}}}}}", "test", environ={}, read_file=lambda p: p
-    )
-
-
-class FakeConnection:
-    """Answers at once, or when `gate` is set; counts what was done to it."""
-
-    def __init__(self, address="h:1"):
-        self.address = address
-        self.hello = {"ok": 1, "maxWireVersion": 17, "setName": "rs0"}
-        self.idle_since = 0.0
-        self.gate = None
-        self.error = None
-        self.usable = True
-        self.closed = 0
-        self.served = 0
-        self.soon = []
-        self.takes_secs = 0.0
-        self.clock = Clock()
-        self.accepts = {"$impersonatedUsers", "$impersonatedUser"}
-        self.asked = []
-
-    async def exchange(self, message, soon_secs=0.0):
-        self.soon.append(soon_secs)
-        await trio.lowlevel.checkpoint()
-        self.clock.now += self.takes_secs
-        if self.gate is not None:
-            await self.gate.wait()
-        if self.error is not None:
-            raise self.error
-        self.served += 1
-        return op_msg({"ok": 1, "server": self.address})
-
-    async def ask(self, _db, command):
-        await trio.lowlevel.checkpoint()
-        self.asked.append(command)
-        audit = command.get("$audit")
-        return {"ok": 1.0 if audit is None or set(audit) & self.accepts else 0.0, "version": "6.0.5"}
-
-    def is_usable(self):
-        return self.usable
-
-    def close(self):
-        self.closed += 1
-
-
-class Clock:
-    """The pool's own clock."""
-
-    def __init__(self):
-        self.now = 1000.0
-
-    def monotonic(self):
-        return self.now
+from mongoguard.server.upstream import open_upstream
+from tests.unit.server.upstream_fakes import Clock, FakeConnection, settings
 
 
 @pytest.fixture
 def clock(monkeypatch):
     found = Clock()
-    monkeypatch.setattr(module.time, "monotonic", found.monotonic)
+    monkeypatch.setattr(server_pool.time, "monotonic", found.monotonic)
     return found
-
-
-class Pool(ServerPool):
-    """A pool whose connections are faked."""
-
-    def __init__(self, **upstream):
-        super().__init__("h:1", None, settings(**upstream).upstream)
-        self.made = []
-        self.next = []
-
-    async def connect(self):
-        connection = self.next.pop(0) if self.next else FakeConnection()
-        self.made.append(connection)
-        return connection
-
-
-async def at_once(pool, count):
-    """That many requests at the same time, each on a connection of its own."""
-    gate = trio.Event()
-    pool.next = [FakeConnection() for _ in range(count)]
-    for connection in pool.next:
-        connection.gate = gate
-    async with trio.open_nursery() as nursery:
-        for _ in range(count):
-            nursery.start_soon(pool.exchange, b"")
-        await trio.testing.wait_all_tasks_blocked()
-        gate.set()
-    return pool.made
-
-
-async def test_the_connection_used_last_is_used_first(clock):
-    pool = Pool()
-    made = await at_once(pool, 3)
-    last = pool._idle[-1]
-    for _ in range(5):
-        await pool.exchange(b"")
-    assert last.served == 6
-    assert len(made) == 3
-
-
-async def test_only_a_request_that_is_alone_at_a_quick_server_looks_before_it_sleeps(clock):
-    pool = Pool()
-    first, second = await at_once(pool, 2)
-    assert (first.soon, second.soon) == ([module.SOON_SECS], [0.0])
-    pool = Pool()
-    connection = FakeConnection()
-    pool.next, connection.clock, connection.takes_secs = [connection], clock, 1.0
-    for _ in range(3):
-        await pool.exchange(b"")
-    connection.takes_secs = 0.0
-    for _ in range(100):
-        await pool.exchange(b"")
-    assert connection.soon[:3] == [module.SOON_SECS, 0.0, 0.0]
-    assert connection.soon[-1] == module.SOON_SECS
-
-
-async def test_connections_idle_for_long_are_closed_and_younger_ones_kept(clock):
-    pool = Pool()
-    made = await at_once(pool, 3)
-    clock.now += module.MAX_IDLE_SECS
-    pool.trim()
-    assert [one.closed for one in made] == [0, 0, 0]
-    used = pool._idle[-1]
-    await pool.exchange(b"")
-    clock.now += 1
-    pool.trim()
-    assert sum(one.closed for one in made) == 2
-    assert used.closed == 0
-
-
-async def test_a_connection_idle_for_a_while_is_looked_at_before_it_is_used(clock):
-    pool = Pool()
-    (dead,) = await at_once(pool, 1)
-    dead.usable = False
-    await pool.exchange(b"")
-    assert (len(pool.made), dead.closed) == (1, 0), "used a moment ago: not looked at"
-    clock.now += module.CHECK_IDLE_AFTER_SECS + 0.1
-    await pool.exchange(b"")
-    assert (len(pool.made), dead.closed) == (2, 1)
-    clock.now += module.CHECK_IDLE_AFTER_SECS + 0.1
-    await pool.exchange(b"")
-    assert len(pool.made) == 2, "and the new one is usable"
-
-
-async def test_a_lost_or_cancelled_request_closes_its_connection(clock):
-    pool = Pool()
-    lost, slow = FakeConnection(), FakeConnection()
-    lost.error, slow.gate = UpstreamConnectionLost("h:1"), trio.Event()
-    pool.next = [lost, slow]
-    with pytest.raises(UpstreamConnectionLost):
-        await pool.exchange(b"")
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        await pool.exchange(b"")
-    assert (lost.closed, slow.closed) == (1, 1)
-    await pool.exchange(b"")
-    assert len(pool.made) == 3
-
-
-@pytest.mark.parametrize("interrupt", [False, True])
-async def test_a_closed_pool_closes_idle_connections_now_and_busy_ones_as_told(clock, interrupt):
-    pool = Pool()
-    (idle,) = await at_once(pool, 1)
-    busy = FakeConnection()
-    busy.gate = trio.Event()
-    pool.next = [busy]
-    pool._idle.clear()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(pool.exchange, b"")
-        await trio.testing.wait_all_tasks_blocked()
-        pool._idle.append(idle)
-        pool.close(interrupt=interrupt)
-        assert (idle.closed, busy.closed) == (1, int(interrupt))
-        busy.gate.set()
-    assert busy.closed == 1 + int(interrupt), "after its request it is not kept"
-    assert pool._idle == []
-
-
-async def test_a_full_pool_lets_wait_and_then_refuses_in_time(clock, autojump_clock):
-    pool = Pool(maxPoolSize=1, waitQueueTimeoutMS=2000)
-    busy = FakeConnection()
-    busy.gate = trio.Event()
-    pool.next = [busy]
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(pool.exchange, b"")
-        await trio.testing.wait_all_tasks_blocked()
-        began = trio.current_time()
-        with pytest.raises(UpstreamUnavailable, match="all 1 connections to h:1 are busy"):
-            await pool.exchange(b"")
-        assert trio.current_time() - began == 2
-        nursery.start_soon(pool.exchange, b"")
-        await trio.testing.wait_all_tasks_blocked()
-        busy.gate.set()
-    assert (busy.served, len(pool.made)) == (2, 1)
-    busy.error = UpstreamConnectionLost("h:1")
-    with pytest.raises(UpstreamConnectionLost):
-        await pool.exchange(b"")
-    await pool.exchange(b"")
-    assert len(pool.made) == 2, "a failed request gives its place back"
 
 
 # ---- the upstream ---------------------------------------------------------------------------------------------------
 
 
+SECONDARY = ReadPreference(ReadPreferenceMode.SECONDARY)
+
+
+def snapshot(primary, *others, **fields):
+    """A replica set of those servers."""
+    servers = frozenset({primary, *others} - {None})
+    known = {"primary": primary, "servers": servers, "readable": servers, "is_replica_set": True}
+    return TopologySnapshot(**{**known, **fields})
+
+
 class FakeTopology:
     """Knows what the test says."""
 
-    def __init__(self, _address, on_change):
+    def __init__(self, _address, on_change, _connect_timeout_ms, _listeners=()):
         self.on_change = on_change
-        self.snapshot = TopologySnapshot("h:1", frozenset({"h:1", "h:2"}))
+        self.snapshot = snapshot("h:1", "h:2")
         self.closed = False
+        self.doubts = []
+        self.asked = []
+        self.found = []
+        self.event = trio.Event()
 
-    def change(self, **fields):
-        self.snapshot = TopologySnapshot(**fields)
-        self.on_change(self.snapshot)
+    def change(self, new):
+        self.snapshot = new
+        self.event.set()
+        self.event = trio.Event()
+        self.on_change(new)
+
+    async def changed(self):
+        await self.event.wait()
+
+    async def wait_for_change(self):
+        await trio.sleep(0.1)
+
+    def refresh(self):
+        pass
+
+    def readers(self, preference, usable):
+        self.asked.append((preference, usable))
+        return [address for address in self.found if address in usable]
+
+    def doubt(self, address, topology_version):
+        self.doubts.append((address, topology_version))
 
     async def primary(self, within_secs):
         if self.snapshot.primary is None:
@@ -261,7 +98,7 @@ def connections(monkeypatch, clock):
 
     connections_prepare = [lambda c: c]
     monkeypatch.setattr(module, "Topology", FakeTopology)
-    monkeypatch.setattr(module, "open_upstream_connection", connect)
+    monkeypatch.setattr(server_pool, "open_upstream_connection", connect)
     return made, connections_prepare
 
 
@@ -272,10 +109,10 @@ async def test_opening_introduces_and_closing_closes_everything(connections):
         assert upstream.build_info["version"] == "6.0.5"
         assert upstream.impersonation == Impersonation.USERS
         assert upstream.deployment.current.present_as is PresentAs.MONGOS
-        assert made[0].closed == 1
         assert (await upstream.ask("admin", {"ping": 1}))["server"] == "h:1"
+        assert len(made) == 1, "the connection that was introduced serves the first request"
         assert (await upstream.relay(b"", "h:2")).server == "h:2"
-    assert [one.closed for one in made] == [1, 1, 1]
+    assert [one.closed for one in made] == [1, 1]
     assert upstream._topology.closed
 
 
@@ -342,12 +179,7 @@ async def test_a_standalone_presented_as_a_mongos_is_warned_of(connections, capl
 
 async def test_a_question_to_a_faked_silent_upstream_ends_in_time(connections, autojump_clock):
     async with open_upstream(settings()) as upstream:
-
-        def prepare(connection):
-            connection.gate = trio.Event()
-            return connection
-
-        connections[1][0] = prepare
+        connections[0][0].gate = trio.Event()
         began = trio.current_time()
         with pytest.raises(UpstreamUnavailable, match="did not answer within 30 s"):
             await upstream.ask("admin", {"ping": 1})
@@ -358,6 +190,7 @@ async def test_a_request_looks_for_another_primary_while_the_old_one_cannot_be_r
     connections, autojump_clock
 ):
     async with open_upstream(settings()) as upstream, trio.open_nursery() as nursery:
+        upstream._pools["h:1"]._take_idle()
         connections[1][0] = lambda c: UpstreamUnavailable("gone") if c.address == "h:1" else c
         answers = []
 
@@ -367,7 +200,7 @@ async def test_a_request_looks_for_another_primary_while_the_old_one_cannot_be_r
         nursery.start_soon(relay)
         await trio.sleep(1)
         assert answers == []
-        upstream._topology.change(primary="h:2", servers=frozenset({"h:2"}))
+        upstream._topology.change(snapshot("h:2"))
         await trio.sleep(1)
         assert answers[0].server == "h:2"
         with pytest.raises(UpstreamUnavailable, match="gone"):
@@ -376,6 +209,7 @@ async def test_a_request_looks_for_another_primary_while_the_old_one_cannot_be_r
 
 async def test_a_request_gives_up_in_time_where_no_server_can_be_reached(connections, autojump_clock):
     async with open_upstream(settings(serverSelectionTimeoutMS=3000)) as upstream:
+        upstream._pools["h:1"]._take_idle()
         connections[1][0] = lambda _: UpstreamUnavailable("gone")
         began = trio.current_time()
         with pytest.raises(UpstreamUnavailable, match="gone"):
@@ -385,12 +219,7 @@ async def test_a_request_gives_up_in_time_where_no_server_can_be_reached(connect
 
 async def test_a_full_pool_is_not_waited_for_twice(connections, autojump_clock):
     async with open_upstream(settings(maxPoolSize=1, waitQueueTimeoutMS=1000)) as upstream:
-
-        def prepare(connection):
-            connection.gate = trio.Event()
-            return connection
-
-        connections[1][0] = prepare
+        connections[0][0].gate = trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(upstream.relay, b"", None)
             await trio.testing.wait_all_tasks_blocked()
@@ -401,26 +230,164 @@ async def test_a_full_pool_is_not_waited_for_twice(connections, autojump_clock):
             nursery.cancel_scope.cancel()
 
 
-async def test_a_new_primary_is_introduced_and_an_unreachable_one_is_tried_again(connections, autojump_clock):
+async def test_a_new_server_is_met_at_once_and_an_unreachable_one_is_tried_again(
+    connections, autojump_clock, caplog
+):
     made, prepare = connections
     async with open_upstream(settings()) as upstream, trio.open_nursery() as nursery:
         nursery.start_soon(upstream.keep_up)
-        await trio.sleep(3.5)
-        assert len(made) == 1, "the primary is known already"
+        await trio.sleep(0.01)
+        assert [one.address for one in made] == ["h:1", "h:2"], "the secondary too, without waiting"
         prepare[0] = lambda _: UpstreamUnavailable("not yet")
-        upstream._topology.change(primary="h:2", servers=frozenset({"h:2"}))
+        upstream._topology.change(snapshot("h:3"))
         await trio.sleep(3)
-        assert len(made) == 1
+        assert len(made) == 2
+        assert caplog.text.count("upstream server h:3 cannot be used: not yet") == 1
 
         def newer(connection):
             connection.hello = {"ok": 1, "maxWireVersion": 21, "setName": "rs0"}
             return connection
 
         prepare[0] = newer
-        await trio.sleep(3)
-        assert len(made) == 2
+        await trio.sleep(1.5)
+        assert [one.address for one in made][2:] == ["h:3"]
         assert upstream.hello["maxWireVersion"] == 21
         nursery.cancel_scope.cancel()
+
+
+async def test_a_hello_holds_for_every_server_that_may_be_read_from(connections, autojump_clock):
+    def prepare(connection):
+        newer = {"maxWireVersion": 21, "minWireVersion": 6, "maxWriteBatchSize": 200}
+        older = {"maxWireVersion": 17, "minWireVersion": 0, "maxWriteBatchSize": 100}
+        connection.hello = {"setName": "rs0", **(newer if connection.address == "h:1" else older)}
+        return connection
+
+    connections[1][0] = prepare
+    async with open_upstream(settings()) as upstream, trio.open_nursery() as nursery:
+        assert upstream.hello["maxWireVersion"] == 21
+        nursery.start_soon(upstream.keep_up)
+        await trio.sleep(0.01)
+        told = {
+            name: upstream.hello[name] for name in ("maxWireVersion", "minWireVersion", "maxWriteBatchSize")
+        }
+        assert told == {"maxWireVersion": 17, "minWireVersion": 6, "maxWriteBatchSize": 100}
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_takes_the_users_name_otherwise_is_not_read_from(connections, autojump_clock):
+    """A read without the real user's name, or under another, would be anybody's."""
+
+    def prepare(connection):
+        if connection.address == "h:2":
+            connection.accepts = {"$impersonatedUser"}
+        return connection
+
+    connections[1][0] = prepare
+    async with (
+        open_upstream(settings(serverSelectionTimeoutMS=1000)) as upstream,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(upstream.keep_up)
+        await trio.sleep(0.01)
+        upstream._topology.found = ["h:2"]
+        with pytest.raises(NoServerForReadPreference, match='read preference { mode: "secondary" }'):
+            await upstream.relay(b"", None, SECONDARY)
+        upstream._topology.found = ["h:1", "h:2"]
+        assert (await upstream.relay(b"", None, SECONDARY)).server == "h:1"
+        assert {usable for _, usable in upstream._topology.asked} == {frozenset({"h:1"})}
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_read_goes_to_another_server_when_the_chosen_one_cannot_be_reached(
+    connections, autojump_clock
+):
+    async with open_upstream(settings()) as upstream, trio.open_nursery() as nursery:
+        nursery.start_soon(upstream.keep_up)
+        upstream._topology.change(snapshot("h:1", "h:2", "h:3"))
+        await trio.sleep(0.01)
+        upstream._topology.found = ["h:2", "h:3"]
+        upstream._pools["h:2"]._take_idle()
+        connections[1][0] = lambda c: UpstreamUnavailable("gone") if c.address == "h:2" else c
+        for _ in range(10):
+            began = trio.current_time()
+            assert (await upstream.relay(b"", None, SECONDARY)).server == "h:3"
+            assert trio.current_time() == began, "nobody waits where there is another"
+        nursery.cancel_scope.cancel()
+
+
+ROUTERS = tuple(f"r:{number}" for number in range(4))
+
+
+async def test_requests_of_a_transaction_go_to_one_mongos_and_others_to_any_near_one(connections):
+    async with open_upstream(settings()) as upstream:
+        sharded = {"is_replica_set": False, "routers": ROUTERS, "near_routers": ROUTERS[:2]}
+        upstream._topology.change(snapshot("r:0", *ROUTERS, **sharded))
+        others = {(await upstream.relay(b"", None, SECONDARY)).server for _ in range(50)}
+        assert others == set(ROUTERS[:2])
+        chosen = set()
+        for session in range(50):
+            key = session.to_bytes(16, "big")
+            servers = {(await upstream.relay(b"", None, None, key)).server for _ in range(3)}
+            assert len(servers) == 1
+            chosen |= servers
+        assert chosen == set(ROUTERS)
+
+
+async def test_a_transaction_moves_only_when_its_mongos_is_gone(connections, autojump_clock):
+    async with open_upstream(settings()) as upstream:
+        sharded = {"is_replica_set": False, "routers": ROUTERS, "near_routers": ROUTERS}
+        upstream._topology.change(snapshot("r:0", *ROUTERS, **sharded))
+        keys = [session.to_bytes(16, "big") for session in range(40)]
+        before = [(await upstream.relay(b"", None, None, key)).server for key in keys]
+        left = tuple(router for router in ROUTERS if router != "r:2")
+        upstream._topology.change(
+            snapshot("r:0", *left, **{**sharded, "routers": left, "near_routers": left})
+        )
+        after = [(await upstream.relay(b"", None, None, key)).server for key in keys]
+        assert all(new == old for old, new in zip(before, after, strict=True) if old != "r:2")
+        assert "r:2" not in after
+
+
+@pytest.mark.parametrize(
+    ("fields", "shuts_down", "doubted"),
+    [
+        ({}, False, True),
+        ({"is_replica_set": False}, True, False),
+        ({"is_replica_set": False, "routers": ("h:1",)}, False, False),
+        ({"is_replica_set": False, "routers": ("h:1",)}, True, True),
+    ],
+)
+async def test_what_a_server_says_of_itself_counts_where_there_is_another(
+    connections, fields, shuts_down, doubted
+):
+    """A mongos passes on what its shards say; a server behind a direct connection has no substitute."""
+    async with open_upstream(settings()) as upstream:
+        upstream._topology.change(snapshot("h:1", **fields))
+        upstream.state_changed(StateChanged("h:1", shuts_down, {"counter": 1}))
+        assert upstream._topology.doubts == ([("h:1", {"counter": 1})] if doubted else [])
+
+
+async def test_requests_at_a_server_that_left_and_is_frozen_are_lost_in_time(connections, autojump_clock):
+    made, prepare = connections
+    async with open_upstream(settings()) as upstream, trio.open_nursery() as nursery:
+        nursery.start_soon(upstream.keep_up)
+        await trio.sleep(0.01)
+        (old,) = [one for one in made if one.address == "h:1"]
+        old.gate = trio.Event()
+        nursery.start_soon(lost, upstream)
+        await trio.sleep(0.01)
+        upstream._topology.change(snapshot("h:2"))
+        await trio.sleep(5)
+        assert old.closed == 0, "it takes connections, so it may finish"
+        prepare[0] = lambda c: UpstreamUnavailable("no answer") if c.address == "h:1" else c
+        await trio.sleep(1.5)
+        assert old.closed == 1
+        nursery.cancel_scope.cancel()
+
+
+async def lost(upstream):
+    with pytest.raises(UpstreamConnectionLost):
+        await upstream.relay(b"", "h:1")
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -440,10 +407,7 @@ async def test_a_server_that_left_loses_its_pool_and_one_that_is_frozen_its_requ
             nursery.start_soon(upstream.relay, b"", "h:2")
             await trio.testing.wait_all_tasks_blocked()
             upstream._topology.change(
-                primary="h:1",
-                servers=frozenset({"h:1"}),
-                frozen=frozenset({"h:2"} if frozen else ()),
-                error="h:2: timed out",
+                snapshot("h:1", frozen=frozenset({"h:2"} if frozen else ()), error="h:2: timed out")
             )
             assert made[-1].closed == int(frozen)
             gate.set()
