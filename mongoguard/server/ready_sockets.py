@@ -22,6 +22,8 @@ from typing import TypeAlias, TypeVar
 import trio
 from outcome import Outcome
 
+from mongoguard.server.allocator import keep_freed_memory
+
 __all__ = ["ReadySockets", "ready_sockets", "run_with_ready_sockets"]
 
 log = logging.getLogger(__name__)
@@ -136,6 +138,7 @@ def ready_sockets() -> ReadySockets | None:
 
 
 def run_with_ready_sockets(work: Callable[..., Awaitable[T]], *arguments: object) -> T:
-    """`trio.run`, with `ready_sockets()` inside."""
+    """`trio.run`, with `ready_sockets()` inside, for a process that relays."""
+    keep_freed_memory()
     ready = ReadySockets()
     return trio.run(work, *arguments, clock=ready, instruments=[ready])

@@ -12,7 +12,8 @@ from mongoguard.wire.message import HEADER_SIZE
 __all__ = ["MessageReader"]
 
 MAX_ROOM_BYTES = 1024 * 1024
-"""A message's memory grows by at most this ahead of what was received: a header that promises 48 MB costs nothing."""
+"""A message's memory is at most this, or as much again, ahead of what was received: a header that promises 48 MB costs
+nothing."""
 
 
 class MessageReader:
@@ -61,9 +62,12 @@ class MessageReader:
 
         Release the view before the reader is used again; then tell `received`.
         """
-        wanted = self._filled + min(self.bytes_missing, MAX_ROOM_BYTES)
+        wanted = self._filled + min(self.bytes_missing, max(MAX_ROOM_BYTES, self._filled))
         if len(self._buffer) < wanted:
-            self._buffer += bytes(wanted - len(self._buffer))
+            # A new buffer and not a longer one: making one longer costs the kernel ten times as much as this copy.
+            grown = bytearray(wanted)
+            grown[: self._filled] = memoryview(self._buffer)[: self._filled]
+            self._buffer = grown
         return memoryview(self._buffer)[self._filled : wanted]
 
     def received(self, count: int) -> bytes | None:
