@@ -66,8 +66,8 @@ class _PrivateFileHandler(WatchedFileHandler):
 def configure_logging(system_log: SystemLog, *, append: bool = False) -> None:
     """Send the log where `systemLog` says; replaces what an earlier call has set up.
 
-    With `logAppend: false` an existing file is renamed with the time as its suffix, as mongod does, unless `append` says
-    that another process of this server has opened it. Raises `ConfigError` when the file can't be opened.
+    With `logAppend: false` an existing file is renamed with the time as its suffix, as mongod does, unless `append`
+    says that another process of this server has opened it. Raises `ConfigError` when the file can't be opened.
     """
     logger = logging.getLogger("mongoguard")
     handler = _handler(system_log, append=append or system_log.log_append)

@@ -57,5 +57,3 @@ def tell_reloaded(parts: Iterable[str], reload: Reload | Mapping[str, Any]) -> N
 def tell_not_reloaded(part: str, reason: object) -> None:
     """Say why nothing has changed."""
     log.error("SIGHUP: %s is not reloaded: %s", part, reason)
-    if part != "the configuration":
-        log.error("SIGHUP: nothing is reloaded")

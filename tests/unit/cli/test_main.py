@@ -119,7 +119,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch, tmp_path):
     def broken(_path):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(serve, "load_settings", broken)
+    monkeypatch.setattr(serve, "read_config", broken)
     with pytest.raises(ZeroDivisionError):
         main(["serve", "-f", "x"])
 

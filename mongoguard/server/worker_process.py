@@ -1,0 +1,141 @@
+"""A worker process, as its supervisor sees it.
+
+In: which worker it is, and what answers its questions. Out: a running process with a link to it. Must not know what is
+asked, or what becomes of a worker that has ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import trio
+
+from mongoguard.server.link import Answerer, Fields, Link, LinkLost, LinkRefused
+
+__all__ = ["WorkerProcess", "start_worker_process"]
+
+log = logging.getLogger(__name__)
+
+END_SECS = 30.0
+"""For a worker whose link has ended: it has nothing more to do than to write its audit log, within 10 s."""
+
+LAST_WORDS_SECS = 1.0
+"""For what a process has said before it ended to be read."""
+
+PING_SECS = 2.0
+FROZEN_SECS = 10.0
+"""A worker that answers nothing for so long serves nobody either: it is ended, and replaced."""
+
+
+class WorkerProcess:
+    """One process. `is_serving`: it accepts clients. `generation` is that of the configuration it was started with."""
+
+    def __init__(self, number: int, generation: int, process: trio.Process, sock: socket.socket) -> None:
+        """Take over the supervisor's end of the link; `answer_with` must follow before `run`."""
+        self.number = number
+        self.generation = generation
+        self.is_serving = False
+        self.failure: tuple[list[str], int] | None = None
+        """Why it could not start, in sentences, and with which exit status the command would end."""
+        self._process = process
+        self._socket = sock
+        self.link: Link
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def ended_by(self) -> str:
+        """How it has ended, for the log."""
+        status = self._process.returncode or 0
+        return f"signal {-status}" if status < 0 else f"exit status {status}"
+
+    def answer_with(self, answerers: Mapping[str, Answerer]) -> None:
+        """Who answers its questions."""
+        self.link = Link(self._socket, answerers)
+
+    async def run(self, first: Fields) -> None:
+        """Hand over its first instructions, and return when the process has ended. Ends it when cancelled."""
+        link_ended = trio.Event()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_link, link_ended)
+                self.link.tell("start", first)
+                nursery.start_soon(self._watch)
+                await self._process.wait()
+                with trio.move_on_after(LAST_WORDS_SECS):
+                    await link_ended.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            self.is_serving = False
+            self.link.close()
+            self.kill()
+            with trio.CancelScope(shield=True):
+                await self._process.wait()
+
+    async def ask(self, kind: str, fields: Fields | None = None, *, within_secs: float) -> Fields | None:
+        """Its answer; None when there is none in time."""
+        try:
+            return await self.link.ask(kind, fields, within_secs=within_secs)
+        except (LinkLost, LinkRefused, trio.TooSlowError):
+            return None
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL)."""
+        if self._process.returncode is None:
+            self._process.kill()
+
+    async def ended(self, within_secs: float) -> bool:
+        """Whether it has ended in time."""
+        with trio.move_on_after(within_secs):
+            await self._process.wait()
+        return self._process.returncode is not None
+
+    async def _keep_link(self, ended: trio.Event) -> None:
+        await self.link.run()
+        ended.set()
+        await trio.sleep(END_SECS)
+        self.kill()
+
+    async def _watch(self) -> None:
+        while True:
+            await trio.sleep(PING_SECS)
+            try:
+                await self.link.ask("ping", within_secs=FROZEN_SECS)
+            except trio.TooSlowError:
+                log.error("worker %d (pid %d) does not answer, and is ended", self.number, self.pid)
+                self.kill()
+                return
+            except (LinkLost, LinkRefused):
+                return
+
+
+async def start_worker_process(
+    command: Sequence[str], number: int, generation: int, descriptors: Sequence[int]
+) -> WorkerProcess:
+    """Start the command, which gets the number of its end of the link as its last argument, and inherits `descriptors`.
+
+    Nothing of the configuration is in its arguments or its environment.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with theirs:
+        process = await trio.lowlevel.open_process(
+            [*command, str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno(), *descriptors],
+            env={**os.environ, "PYTHONPATH": _module_path()},
+        )
+    return WorkerProcess(number, generation, process, ours)
+
+
+def _module_path() -> str:
+    """Where this process finds modules: the worker must not find others, nor look into its working directory."""
+    return os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path)

@@ -1,0 +1,564 @@
+"""Several worker processes behind one address: what one knows, all know; what one loses, another one has."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bson import Binary, Int64
+from pymongo.errors import OperationFailure, PyMongoError
+
+from tests.rawwire import ConnectionEnded, RawConnection
+from tests.servers import Guard, Mongod, password_of, run_mongoguard
+
+WORKERS = 3
+
+
+def within(seconds: float, condition: Callable[[], Any]) -> bool:
+    """Whether it comes true in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def workers_of(guard: Guard) -> dict[int, int]:
+    """Number -> process id of the workers that serve, as the log names them."""
+    found = re.findall(r"worker (\d+) \(pid (\d+)\) serves", guard.log)
+    return {int(number): int(pid) for number, pid in found}
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process, and it is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def inode_owner(pid: int, connection: RawConnection) -> bool:
+    """Whether that process holds the other end of this connection."""
+    host, port = connection._socket.getsockname()[:2]
+    return f"{host}:{port}" in _established(pid)
+
+
+def _established(pid: int) -> set[str]:
+    inodes = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            target = str(entry.readlink())
+        except OSError:
+            continue
+        if target.startswith("socket:["):
+            inodes.add(target[8:-1])
+    peers = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[9] in inodes:
+            address, port = fields[2].split(":")
+            octets = bytes.fromhex(address)[::-1]
+            peers.add(f"{'.'.join(map(str, octets))}:{int(port, 16)}")
+    return peers
+
+
+class Crew:
+    """A guard with several workers, and connections to workers of choice."""
+
+    def __init__(self, guard: Guard) -> None:
+        self.guard = guard
+        self.opened: list[RawConnection] = []
+
+    @property
+    def pids(self) -> dict[int, int]:
+        """Number -> process id of the workers of now."""
+        return workers_of(self.guard)
+
+    def connect(self, worker: int, user: str | None = None) -> RawConnection:
+        """A connection that this worker serves, logged in."""
+        for _ in range(300):
+            raw = RawConnection(self.guard.address)
+            raw.command("admin", {"hello": 1})
+            if inode_owner(self.pids[worker], raw):
+                self.opened.append(raw)
+                if user is not None:
+                    raw.log_in(user, password_of(user))
+                return raw
+            raw.close()
+        raise AssertionError(f"the kernel gave no connection to worker {worker}")
+
+    def close(self) -> None:
+        """Close all connections."""
+        for raw in self.opened:
+            raw.close()
+        self.opened.clear()
+
+
+def settings(**more: Any) -> dict[str, Any]:
+    """A configuration with workers."""
+    return {
+        "workers": WORKERS,
+        "security": {"userCacheInvalidationIntervalSecs": 3600},
+        **more,
+    }
+
+
+@pytest.fixture(scope="module")
+def crew_guard(guard_standalone: Guard, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
+    """Three workers. Users that were changed elsewhere are noticed after an hour: nothing comes to light by itself."""
+    guard = Guard(tmp_path_factory.mktemp("crew"), guard_standalone.upstream, settings())
+    try:
+        yield guard.start().wait()
+    finally:
+        guard.stop()
+        assert "Traceback" not in guard.log, guard.log[-4000:]
+
+
+@pytest.fixture
+def crew(crew_guard: Guard) -> Iterator[Crew]:
+    """The three workers."""
+    crew = Crew(crew_guard)
+    yield crew
+    crew.close()
+
+
+@pytest.fixture
+def temp_user(crew_guard: Guard) -> Iterator[str]:
+    """A user who may read shop, and whom the test may change; made through mongoguard, or it might know an older one."""
+    with crew_guard.client() as root:
+        root.admin.command(
+            "createUser", "temp", pwd=password_of("temp"), roles=[{"role": "read", "db": "shop"}]
+        )
+        root.shop.many.drop()
+        root.shop.many.insert_many([{"_id": i} for i in range(50)])
+        yield "temp"
+        try:
+            root.admin.command("dropUser", "temp")
+        except OperationFailure as error:
+            assert error.code == 11
+
+
+FIND = {"find": "many", "batchSize": 2}
+
+
+def open_cursor(raw: RawConnection) -> int:
+    """A cursor with documents left."""
+    reply = raw.command("shop", FIND)
+    assert reply["ok"] == 1, reply
+    return int(reply["cursor"]["id"])
+
+
+def get_more(raw: RawConnection, cursor_id: int, **more: Any) -> dict[str, Any]:
+    """The next batch."""
+    return raw.command("shop", {"getMore": Int64(cursor_id), "collection": "many", "batchSize": 2, **more})
+
+
+# ---- processes ------------------------------------------------------------------------------------------------------
+
+
+def test_workers_share_one_address_and_the_supervisor_says_so_when_all_serve(crew: Crew) -> None:
+    log = crew.guard.log
+    assert sorted(crew.pids) == list(range(WORKERS))
+    assert log.count("mongoguard is listening on") == 1
+    assert log.rindex("serves", 0, log.index("listening on")) > 0
+    for worker in crew.pids:
+        assert crew.connect(worker, "reader").command("shop", {"ping": 1})["ok"] == 1
+    assert crew.guard.pid not in crew.pids.values()
+
+
+def test_no_secret_is_in_a_workers_arguments_or_environment(crew: Crew) -> None:
+    uri = crew.guard.upstream.upstream_uri
+    assert uri is not None
+    password = uri.partition("://")[2].partition("@")[0].rpartition(":")[2]
+    for pid in (crew.guard.pid, *crew.pids.values()):
+        for name in ("cmdline", "environ"):
+            assert password.encode() not in Path(f"/proc/{pid}/{name}").read_bytes()
+
+
+def test_a_second_mongoguard_does_not_join_the_address_silently(crew: Crew) -> None:
+    for workers in (1, 2):
+        path = crew.guard.directory / f"second{workers}.yaml"
+        text = crew.guard.config_path.read_text()
+        path.write_text(text.replace(f"workers: {WORKERS}", f"workers: {workers}"))
+        path.chmod(0o600)
+        done = run_mongoguard("serve", "-f", str(path))
+        assert done.returncode == 2
+        assert "Address already in use" in done.stderr
+    assert crew.connect(0).command("admin", {"hello": 1})["ok"] == 1
+
+
+# ---- users ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_role_revoked_on_one_worker_is_gone_on_the_next_command_of_all_with_their_cursors(
+    crew: Crew, temp_user: str
+) -> None:
+    connections = [crew.connect(worker, temp_user) for worker in range(WORKERS)]
+    cursors = [open_cursor(raw) for raw in connections]
+    admin = crew.connect(0, "root")
+    for _ in range(3):
+        assert all(raw.command("shop", {"count": "many"})["ok"] == 1 for raw in connections)
+        done = admin.command(
+            "admin", {"revokeRolesFromUser": temp_user, "roles": [{"role": "read", "db": "shop"}]}
+        )
+        assert done["ok"] == 1
+        for raw, cursor_id in zip(connections, cursors, strict=True):
+            assert get_more(raw, cursor_id)["code"] == 13
+            assert raw.command("shop", {"count": "many"})["code"] == 13
+        granted = {"grantRolesToUser": temp_user, "roles": [{"role": "read", "db": "shop"}]}
+        assert admin.command("admin", granted)["ok"] == 1
+
+
+def test_a_user_dropped_on_one_worker_is_nobody_on_all_others(crew: Crew, temp_user: str) -> None:
+    connections = [crew.connect(worker, temp_user) for worker in range(WORKERS)]
+    assert all(raw.command("shop", {"count": "many"})["ok"] == 1 for raw in connections)
+    assert crew.connect(1, "root").command("admin", {"dropUser": temp_user})["ok"] == 1
+    for raw in connections:
+        assert raw.command("shop", {"count": "many"})["code"] == 13
+        status = raw.command("admin", {"connectionStatus": 1})
+        assert status["authInfo"]["authenticatedUsers"] == []
+
+
+def test_a_worker_that_cannot_confirm_that_a_user_was_dropped_is_ended_before_the_answer(
+    crew: Crew, temp_user: str
+) -> None:
+    victim = crew.connect(2, temp_user)
+    assert victim.command("shop", {"count": "many"})["ok"] == 1
+    admin = crew.connect(0, "root")
+    frozen = crew.pids[2]
+    os.kill(frozen, signal.SIGSTOP)
+    try:
+        assert admin.command("admin", {"dropUser": temp_user})["ok"] == 1
+        assert not is_alive(frozen), "it would go on by what it knew as soon as it woke up"
+    finally:
+        if is_alive(frozen):
+            os.kill(frozen, signal.SIGKILL)
+    assert within(20, lambda: crew.pids[2] != frozen)
+    with pytest.raises((ConnectionEnded, OSError)):
+        victim.command("shop", {"count": "many"})
+
+
+def test_a_user_dropped_while_a_worker_is_replaced_is_unknown_to_the_new_one(
+    crew: Crew, temp_user: str
+) -> None:
+    first = crew.connect(1, temp_user)
+    assert first.command("shop", {"count": "many"})["ok"] == 1
+    admin = crew.connect(0, "root")
+    killed = crew.pids[1]
+    os.kill(killed, signal.SIGKILL)
+    assert admin.command("admin", {"dropUser": temp_user})["ok"] == 1
+    assert within(20, lambda: crew.pids[1] != killed)
+    late = crew.connect(1)
+    with pytest.raises(AssertionError, match="18"):
+        late.log_in(temp_user, password_of(temp_user))
+
+
+# ---- cursors --------------------------------------------------------------------------------------------------------
+
+
+def test_a_cursor_is_read_on_through_every_worker(crew: Crew, temp_user: str) -> None:
+    connections = [crew.connect(worker, temp_user) for worker in range(WORKERS)]
+    cursor_id = open_cursor(connections[0])
+    seen = []
+    for turn in range(6):
+        reply = get_more(connections[(turn + 1) % WORKERS], cursor_id)
+        assert reply["ok"] == 1, reply
+        seen += [document["_id"] for document in reply["cursor"]["nextBatch"]]
+    assert seen == list(range(2, 14))
+
+
+def test_a_stranger_on_another_worker_gets_neither_the_cursor_nor_keeps_it_from_its_owner(
+    crew: Crew, temp_user: str
+) -> None:
+    owner, stranger = crew.connect(0, temp_user), crew.connect(1, "reader")
+    cursor_id = open_cursor(owner)
+    assert get_more(stranger, cursor_id)["code"] == 13
+    assert stranger.command("shop", {"killCursors": "many", "cursors": [Int64(cursor_id)]})["code"] == 13
+    assert get_more(owner, cursor_id, lsid={"id": Binary(b"x" * 16, 4)})["code"] == 13
+    assert get_more(owner, cursor_id)["ok"] == 1
+
+
+def test_a_cursor_is_killed_through_another_worker_and_then_known_to_none(crew: Crew, temp_user: str) -> None:
+    first, second = crew.connect(0, temp_user), crew.connect(2, temp_user)
+    cursor_id = open_cursor(first)
+    done = second.command("shop", {"killCursors": "many", "cursors": [Int64(cursor_id), Int64(12345)]})
+    assert (done["cursorsKilled"], done["cursorsNotFound"]) == ([cursor_id], [12345])
+    for raw in (first, second):
+        assert get_more(raw, cursor_id)["code"] == 43
+
+
+def test_unknown_cursors_are_not_found_and_a_flood_of_them_disturbs_nobody(crew: Crew) -> None:
+    flood, other = crew.connect(0, "reader"), crew.connect(1, "reader")
+    many = {"killCursors": "many", "cursors": [Int64(i) for i in range(10_000, 30_000)]}
+    assert len(flood.command("shop", many)["cursorsNotFound"]) == 20_000
+    slowest = 0.0
+    for number in range(200):
+        assert get_more(flood, 99_000 + number)["code"] == 43
+        begun = time.monotonic()
+        assert other.command("shop", {"ping": 1})["ok"] == 1
+        slowest = max(slowest, time.monotonic() - begun)
+    assert slowest < 2
+
+
+# ---- crashes --------------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_worker_is_replaced_and_logged_and_who_waited_for_it_is_served(crew: Crew) -> None:
+    before = crew.pids
+    log_length = len(crew.guard.log)
+    os.kill(before[0], signal.SIGKILL)
+    # The kernel gives a third of these to the worker that is no more: they wait for its replacement.
+    waiting = [RawConnection(crew.guard.address) for _ in range(12)]
+    try:
+        assert all(raw.command("admin", {"hello": 1})["ok"] == 1 for raw in waiting)
+    finally:
+        for raw in waiting:
+            raw.close()
+    assert within(20, lambda: crew.pids[0] != before[0])
+    assert (
+        f"worker 0 (pid {before[0]}) has ended by signal 9; another one is started"
+        in crew.guard.log[log_length:]
+    )
+    assert {n: p for n, p in crew.pids.items() if n} == {n: p for n, p in before.items() if n}
+    assert crew.connect(0, "reader").command("shop", {"ping": 1})["ok"] == 1
+
+
+def test_a_frozen_worker_is_replaced(crew: Crew) -> None:
+    frozen = crew.pids[1]
+    os.kill(frozen, signal.SIGSTOP)
+    assert within(40, lambda: crew.pids[1] != frozen)
+    assert not is_alive(frozen)
+    assert f"worker 1 (pid {frozen}) does not answer, and is ended" in crew.guard.log
+
+
+@pytest.fixture
+def own_guard(guard_standalone: Guard, tmp_path: Path) -> Iterator[Callable[..., Guard]]:
+    """Guards with workers of their own, and settings."""
+    started: list[Guard] = []
+
+    def start(**more: Any) -> Guard:
+        guard = Guard(tmp_path / f"own{len(started)}", guard_standalone.upstream, {"workers": 2, **more})
+        started.append(guard)
+        return guard.start().wait()
+
+    yield start
+    for guard in started:
+        pids = list(workers_of(guard).values())
+        guard.stop()
+        assert within(10, lambda left=pids: not any(map(is_alive, left))), "a worker is left"
+
+
+def test_a_worker_that_ends_as_often_as_it_starts_ends_the_server_with_the_reason(
+    own_guard: Callable[..., Guard],
+) -> None:
+    guard = own_guard()
+    seen: set[int] = set()
+    deadline = time.monotonic() + 60
+    while guard.running and time.monotonic() < deadline:
+        for number, pid in workers_of(guard).items():
+            if number == 1 and pid not in seen:
+                seen.add(pid)
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+    assert guard._process is not None
+    assert guard._process.wait(10) == 1
+    assert "mongoguard: worker 1 has ended 5 times soon after its start, at last by signal 9" in guard.log
+    assert not any(map(is_alive, workers_of(guard).values()))
+
+
+def test_workers_end_with_a_supervisor_that_is_killed(own_guard: Callable[..., Guard]) -> None:
+    guard = own_guard()
+    pids = list(workers_of(guard).values())
+    with RawConnection(guard.address) as raw:
+        raw.log_in("reader", password_of("reader"))
+        guard.kill()
+        assert within(15, lambda: not any(map(is_alive, pids)))
+        with pytest.raises((ConnectionEnded, OSError)):
+            raw.command("shop", {"ping": 1})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status", "told"),
+    [
+        ({"auditLog": {"destination": "file", "path": "/nosuch/audit"}}, 2, "auditLog.path: can't open"),
+        (
+            {"upstream": {"uri": "mongodb://127.0.0.1:9/", "serverSelectionTimeoutMS": 200}},
+            1,
+            "no upstream server takes writes",
+        ),
+    ],
+    ids=["configuration", "upstream"],
+)
+def test_what_a_worker_cannot_start_for_is_said_once_and_ends_all(
+    guard_standalone: Guard, tmp_path: Path, wrong: dict[str, Any], status: int, told: str
+) -> None:
+    socket_path, pid_path = tmp_path / "guard.sock", tmp_path / "pid"
+    guard = Guard(
+        tmp_path,
+        guard_standalone.upstream,
+        {
+            "workers": 3,
+            "processManagement": {"pidFilePath": str(pid_path)},
+            **wrong,
+        },
+    )
+    text = guard.config_path.read_text().replace("bindIp: 127.0.0.1", f"bindIp: '127.0.0.1,{socket_path}'")
+    guard.config_path.write_text(text)
+    done = run_mongoguard("serve", "-f", str(guard.config_path))
+    assert done.returncode == status, done.stderr
+    assert done.stderr.count(told) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not socket_path.exists()
+    assert not pid_path.exists()
+
+
+# ---- the end --------------------------------------------------------------------------------------------------------
+
+
+def test_the_end_leaves_no_process_no_socket_file_and_no_pid_file(
+    guard_standalone: Guard, tmp_path: Path
+) -> None:
+    socket_path, pid_path = tmp_path / "guard.sock", tmp_path / "pid"
+    guard = Guard(
+        tmp_path / "guard",
+        guard_standalone.upstream,
+        {"workers": 2, "processManagement": {"pidFilePath": str(pid_path)}},
+    )
+    text = guard.config_path.read_text().replace("bindIp: 127.0.0.1", f"bindIp: '127.0.0.1,{socket_path}'")
+    guard.config_path.write_text(text)
+    guard.start().wait()
+    pids = list(workers_of(guard).values())
+    assert pid_path.read_text() == f"{guard.pid}\n"
+    os.kill(pids[0], signal.SIGKILL)
+    assert within(20, lambda: workers_of(guard)[0] != pids[0])
+    pids = [*pids, *workers_of(guard).values()]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as unix:
+        unix.connect(str(socket_path))
+        assert guard.stop() == 0
+    assert not any(map(is_alive, pids))
+    assert not socket_path.exists()
+    assert not pid_path.exists()
+    assert "Traceback" not in guard.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_to_a_worker_means_nothing(crew: Crew, number: signal.Signals) -> None:
+    pids = crew.pids
+    with RawConnection(crew.guard.address) as raw:
+        raw.log_in("reader", password_of("reader"))
+        for pid in pids.values():
+            os.kill(pid, number)
+        assert raw.command("shop", {"ping": 1})["ok"] == 1
+    assert crew.pids == pids
+    assert all(map(is_alive, pids.values()))
+
+
+# ---- limits for all together ----------------------------------------------------------------------------------------
+
+
+def test_connections_are_limited_for_all_workers_together(own_guard: Callable[..., Guard]) -> None:
+    guard = own_guard(net={"maxIncomingConnections": 6})
+    opened: list[RawConnection] = []
+    try:
+        for _ in range(6):
+            raw = RawConnection(guard.address)
+            assert raw.command("admin", {"hello": 1})["ok"] == 1
+            opened.append(raw)
+        for _ in range(8):
+            with RawConnection(guard.address) as raw, pytest.raises((ConnectionEnded, OSError)):
+                raw.command("admin", {"hello": 1})
+        os.kill(workers_of(guard)[0], signal.SIGKILL)
+        assert within(20, lambda: guard.log.count("worker 0") >= 3)
+        assert within(10, lambda: _is_served(guard)), "a crashed worker's connections count no more"
+    finally:
+        for raw in opened:
+            raw.close()
+
+
+def _is_served(guard: Guard) -> bool:
+    try:
+        with RawConnection(guard.address) as raw:
+            return bool(raw.command("admin", {"hello": 1})["ok"] == 1)
+    except (ConnectionEnded, OSError):
+        return False
+
+
+def test_failed_logins_are_counted_for_all_workers_together(own_guard: Callable[..., Guard]) -> None:
+    guard = own_guard(security={"loginLimits": {"maxFailuresPerUserAndAddress": 4}})
+    crew = Crew(guard)
+    try:
+        for turn in range(4):
+            with pytest.raises(AssertionError):
+                crew.connect(turn % 2).log_in("reader", "wrong")
+        for worker in (0, 1):
+            with pytest.raises(AssertionError):
+                crew.connect(worker).log_in("reader", password_of("reader"))
+        killed = crew.pids[1]
+        os.kill(killed, signal.SIGKILL)
+        assert within(20, lambda: crew.pids[1] != killed)
+        with pytest.raises(AssertionError):
+            crew.connect(1).log_in("reader", password_of("reader"))
+        crew.connect(1, "app")
+    finally:
+        crew.close()
+
+
+def test_a_users_connections_are_counted_for_all_workers_together(own_guard: Callable[..., Guard]) -> None:
+    guard = own_guard(net={"maxConnectionsPerUser": 3})
+    crew = Crew(guard)
+    try:
+        kept = [crew.connect(worker, "reader") for worker in (0, 1, 0)]
+        for worker in (0, 1):
+            with pytest.raises(AssertionError, match="Authentication failed"):
+                crew.connect(worker).log_in("reader", password_of("reader"))
+        crew.connect(1, "app")
+        kept[1].close()
+        assert within(10, lambda: _logs_in(crew, 0))
+        killed = crew.pids[0]
+        os.kill(killed, signal.SIGKILL)
+        assert within(20, lambda: crew.pids[0] != killed)
+        assert within(10, lambda: _logs_in(crew, 1)), "a crashed worker's connections count no more"
+    finally:
+        crew.close()
+
+
+def _logs_in(crew: Crew, worker: int) -> bool:
+    try:
+        crew.connect(worker, "reader")
+    except AssertionError:
+        return False
+    return True
+
+
+# ---- drivers --------------------------------------------------------------------------------------------------------
+
+
+def test_a_driver_with_a_pool_notices_nothing_of_workers(crew: Crew) -> None:
+    with crew.guard.client() as client:
+        for turn in range(20):
+            client.shop.crossing.insert_many([{"turn": turn, "n": n} for n in range(20)])
+            assert len(list(client.shop.crossing.find({"turn": turn}, batch_size=3))) == 20
+        client.shop.crossing.drop()
+
+
+def test_a_driver_goes_on_when_a_worker_is_killed(crew: Crew, standalone: Mongod) -> None:
+    with crew.guard.client(serverSelectionTimeoutMS="15000") as client:
+        client.shop.command("ping")
+        killed = crew.pids[2]
+        os.kill(killed, signal.SIGKILL)
+        failures = 0
+        for _ in range(50):
+            try:
+                client.shop.command("ping")
+            except PyMongoError:
+                failures += 1
+        assert failures <= 2, "commands are not retried, but the pool is mended at once"
+        assert within(20, lambda: crew.pids[2] != killed)
