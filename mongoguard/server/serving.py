@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 import trio
+from bson import ObjectId
 
 from mongoguard.config.loading import read_config
 from mongoguard.config.settings import Settings
@@ -103,18 +104,22 @@ async def _reload(application: Application, source: str) -> None:
 
 @asynccontextmanager
 async def open_application(
-    settings: Settings, siblings: Siblings, users_text: str | None = None
+    settings: Settings,
+    siblings: Siblings,
+    users_text: str | None = None,
+    service_id: ObjectId | None = None,
 ) -> AsyncIterator[Application]:
     """Everything that an application needs, and the application; closed in the other order.
 
-    `users_text` is the users file's, when it is not to be read here. Raises as `serve` does.
+    `users_text` is the users file's, when it is not to be read here; `service_id` is what clients behind a load
+    balancer know the server by, when there are other processes of it. Raises as `serve` does.
     """
     tls = ListenerTLS(settings.net.tls, settings.set_parameter) if settings.net.tls.is_on else None
     kerberos = open_kerberos(settings)
     signing_keys = open_signing_keys(settings.set_parameter)
-    async with open_upstream(settings) as upstream, open_ldap_directory(settings) as ldap:
+    async with open_upstream(settings, service_id) as upstream, open_ldap_directory(settings) as ldap:
         directory = open_directory(settings, upstream, users_text)
-        async with open_audit_sink(settings.audit_log) as sink:
+        async with open_audit_sink(settings.audit_log, siblings.turns) as sink:
             spare_the_collector()
             yield Application(
                 settings,

@@ -27,13 +27,10 @@ class Count(IntEnum):
     OPEN = 0
     ARRIVING = 1
     ACCEPTED = 2
-    REFUSED = 3
-    LOGGED_IN = 4
-    CURSORS = 5
-    AUDITED_REFUSALS = 6
+    CURSORS = 3
 
 
-_WORDS = 16
+_WORDS = 8
 _PART_BYTES = _WORDS * WORD_BYTES + ADDRESSES * ADDRESS_BYTES
 
 
@@ -82,7 +79,7 @@ class SharedCounts:
     """The memory, as the worker of number `own` sees it (None: the supervisor). `secret` is the same in all."""
 
     def __init__(self, descriptor: int, workers: int, own: int | None, secret: bytes) -> None:
-        """Map it; the descriptor is not needed afterwards."""
+        """Map it."""
         self._memory = memoryview(mmap.mmap(descriptor, workers * _PART_BYTES))
         self._secret = secret
         parts = [self._memory[n * _PART_BYTES : (n + 1) * _PART_BYTES] for n in range(workers)]

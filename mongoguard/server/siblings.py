@@ -26,6 +26,8 @@ class Siblings(Protocol):
     are_there: bool
     """Whether there can be any."""
     counts: CountsElsewhere
+    turns: int | None
+    """A descriptor whose lock gives turns at files that all processes write to; None when there is one process."""
     throttle: LoginThrottle | None
     """Counts failed logins; None when they are counted for all processes, by effects."""
     effects: EffectHandlers
@@ -53,6 +55,7 @@ class Alone:
     def __init__(self, settings: Settings) -> None:
         """Nobody has failed to log in yet, and nobody has a connection."""
         self.are_there = False
+        self.turns: int | None = None
         self.counts: CountsElsewhere = NothingElsewhere()
         self.throttle: LoginThrottle | None = LoginThrottle(settings.security.login_limits.limits)
         self._connections = UserConnections(settings.net.max_connections_per_user)

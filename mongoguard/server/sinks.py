@@ -10,6 +10,7 @@ never stops the event loop. At shutdown what is queued is written, within a boun
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import time
@@ -23,7 +24,7 @@ from mongoguard.config.sections import AuditLog
 from mongoguard.errors import ConfigError
 from mongoguard.observe.event import AuditEvent, to_json
 
-__all__ = ["AuditSink", "DiscardingSink", "LineOutput", "LineSink", "open_audit_sink"]
+__all__ = ["AuditSink", "DiscardingSink", "LineOutput", "LineSink", "TakingTurns", "open_audit_sink"]
 
 QUEUE_LINES = 1024
 """Lines that wait in memory: at 8 KB at most some 8 MB, and a second's work of a busy proxy."""
@@ -93,6 +94,40 @@ class LineOutput:
         """Close the file; standard output belongs to the process."""
         if self._path is not None:
             os.close(self._fd)
+
+
+class TakingTurns:
+    """An output that several processes write to, one at a time, so that a line is never inside of another one.
+
+    A line that is written in part (a disk that is full) keeps the turn until its rest is written. The turn is a lock of
+    the process's own (fcntl(2)), which ends with it.
+    """
+
+    def __init__(self, output: Output, turns: int) -> None:
+        """`turns` is a descriptor of any file that all these processes have open, and never close."""
+        self._output = output
+        self._turns = turns
+        self._in_line = False
+
+    def write(self, data: bytes) -> int:
+        """See `Output`."""
+        if not self._in_line:
+            fcntl.lockf(self._turns, fcntl.LOCK_EX)
+        try:
+            written = self._output.write(data)
+            self._in_line = data[written - 1 : written] != b"\n"
+        finally:
+            if not self._in_line:
+                fcntl.lockf(self._turns, fcntl.LOCK_UN)
+        return written
+
+    def reopen(self) -> None:
+        """See `Output`. A line that is half in the old file is written whole into the new one."""
+        self._output.reopen()
+
+    def close(self) -> None:
+        """See `Output`."""
+        self._output.close()
 
 
 def _open_append(path: str) -> int:
@@ -200,16 +235,18 @@ class LineSink:
 
 
 @asynccontextmanager
-async def open_audit_sink(config: AuditLog | None) -> AsyncIterator[AuditSink]:
+async def open_audit_sink(config: AuditLog | None, turns: int | None = None) -> AsyncIterator[AuditSink]:
     """The sink that `auditLog` describes, with its writer running; flushed and closed on leaving.
 
-    Leave it after the last session has ended. Raises `ConfigError` when the file can't be opened.
+    `turns` is as for `TakingTurns`, when other processes write to the same place. Leave it after the last session has
+    ended. Raises `ConfigError` when the file can't be opened.
     """
     if config is None:
         yield DiscardingSink()
         return
     try:
-        sink = LineSink(LineOutput(config.path))
+        output = LineOutput(config.path)
+        sink = LineSink(output if turns is None else TakingTurns(output, turns))
     except OSError as error:
         raise ConfigError(f"auditLog.path: can't open {config.path}: {error.strerror}") from None
     async with trio.open_nursery() as nursery:

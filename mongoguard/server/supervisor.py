@@ -120,7 +120,7 @@ class Supervisor:
         self._listeners = listeners
         self._command = command
         self._secret = secrets.token_bytes(32)
-        self._process_id = ObjectId()
+        self._service_id = ObjectId()
         self._memory = make_shared_memory(len(listeners))
         self._counts = SharedCounts(self._memory, len(listeners), None, self._secret)
         self._workers: dict[int, WorkerProcess] = {}
@@ -155,7 +155,6 @@ class Supervisor:
         """Have a worker of that number, as long as the server runs."""
         early_ends = 0
         while not self._ending:
-            began = trio.current_time()
             worker = await self._run_worker(number)
             if self._is_ending():
                 return
@@ -165,8 +164,7 @@ class Supervisor:
             if worker.generation != self._configuration.generation:
                 continue  # it was started with a configuration that has changed before it served
             self._crossing.worker_crashed()
-            is_early = trio.current_time() - began < STEADY_SECS
-            early_ends = early_ends + 1 if is_early else 0
+            early_ends = 0 if worker.served_secs >= STEADY_SECS else early_ends + 1
             if early_ends >= MAX_EARLY_ENDS:
                 raise WorkersKeepEnding(
                     f"worker {number} has ended {early_ends} times soon after its start, at last by {worker.ended_by}"
@@ -203,7 +201,7 @@ class Supervisor:
             "listeners": descriptors,
             "counts": self._memory,
             "secret": self._secret,
-            "processId": self._process_id,
+            "serviceId": self._service_id,
             "startedWith": _texts_document(self._started_with.texts),
             "current": _texts_document(self._configuration.texts),
             "users": self._configuration.users,
@@ -229,7 +227,7 @@ class Supervisor:
         if worker.generation != self._configuration.generation:
             worker.kill()
             return {}
-        worker.is_serving = True
+        worker.serves()
         log.info("worker %d (pid %d) serves", worker.number, worker.pid)
         if len(self._workers) == len(self._listeners) and all(w.is_serving for w in self._workers.values()):
             self._all_serve.set()

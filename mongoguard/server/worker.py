@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
@@ -57,8 +56,9 @@ LOOKUP_SECS = 5.0
 class _LinkedSiblings:
     """The other workers, through the supervisor."""
 
-    def __init__(self, link: Link, counts: CountsElsewhere) -> None:
+    def __init__(self, link: Link, counts: CountsElsewhere, turns: int) -> None:
         """`application` is to be set before anything is asked."""
+        self.turns: int | None = turns
         self.are_there = True
         self.counts = counts
         self.throttle: LoginThrottle | None = None
@@ -214,10 +214,9 @@ class Worker:
         settings = reload_settings(started, current).settings
         configure_logging(settings.system_log, append=True)
         counts = SharedCounts(start["counts"], start["workers"], start["number"], start["secret"])
-        os.close(start["counts"])
         listeners = [socket.socket(fileno=descriptor) for descriptor in start["listeners"]]
-        siblings = _LinkedSiblings(self.link, counts)
-        async with open_application(settings, siblings, start["users"]) as application:
+        siblings = _LinkedSiblings(self.link, counts, start["counts"])
+        async with open_application(settings, siblings, start["users"], start["serviceId"]) as application:
             siblings.application = self._application = application
             if start["exceptionClosed"]:
                 application.localhost_exception.close()

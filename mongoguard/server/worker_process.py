@@ -32,15 +32,19 @@ PING_SECS = 2.0
 FROZEN_SECS = 10.0
 """A worker that answers nothing for so long serves nobody either: it is ended, and replaced."""
 
+START_SECS = 60.0
+"""For a worker to serve: some seconds on a busy machine, and the time that the upstream may take to answer."""
+
 
 class WorkerProcess:
-    """One process. `is_serving`: it accepts clients. `generation` is that of the configuration it was started with."""
+    """One process. `generation` is that of the configuration that it uses."""
 
     def __init__(self, number: int, generation: int, process: trio.Process, sock: socket.socket) -> None:
         """Take over the supervisor's end of the link; `answer_with` must follow before `run`."""
         self.number = number
         self.generation = generation
-        self.is_serving = False
+        self.served = trio.Event()
+        self._serves_since: float | None = None
         self.failure: tuple[list[str], int] | None = None
         """Why it could not start, in sentences, and with which exit status the command would end."""
         self._process = process
@@ -53,10 +57,25 @@ class WorkerProcess:
         return self._process.pid
 
     @property
+    def is_serving(self) -> bool:
+        """Whether it accepts clients now, and so may know something of users and cursors."""
+        return self.served.is_set() and self._process.returncode is None
+
+    @property
     def ended_by(self) -> str:
         """How it has ended, for the log."""
         status = self._process.returncode or 0
         return f"signal {-status}" if status < 0 else f"exit status {status}"
+
+    @property
+    def served_secs(self) -> float:
+        """For how long it has served; 0 when it never did."""
+        return 0.0 if self._serves_since is None else trio.current_time() - self._serves_since
+
+    def serves(self) -> None:
+        """It accepts clients from now on."""
+        self._serves_since = trio.current_time()
+        self.served.set()
 
     def answer_with(self, answerers: Mapping[str, Answerer]) -> None:
         """Who answers its questions."""
@@ -75,7 +94,6 @@ class WorkerProcess:
                     await link_ended.wait()
                 nursery.cancel_scope.cancel()
         finally:
-            self.is_serving = False
             self.link.close()
             self.kill()
             with trio.CancelScope(shield=True):
@@ -106,7 +124,12 @@ class WorkerProcess:
         self.kill()
 
     async def _watch(self) -> None:
-        while True:
+        with trio.move_on_after(START_SECS):
+            await self.served.wait()
+        if not self.served.is_set():
+            log.error("worker %d (pid %d) does not begin to serve, and is ended", self.number, self.pid)
+            self.kill()
+        while self.is_serving:
             await trio.sleep(PING_SECS)
             try:
                 await self.link.ask("ping", within_secs=FROZEN_SECS)
