@@ -102,6 +102,13 @@ class Kdc(ChildServer):
         self._administer("ktadd", "-k", str(keytab), name)
         return keytab
 
+    def export_key(self, name: str, keytab: Path) -> Path:
+        """Put the key of a principal into a keytab, and leave it what it is; one with a random key when there is none."""
+        with contextlib.suppress(subprocess.CalledProcessError):  # it exists
+            self._administer("addprinc", "-randkey", name)
+        self._administer("ktadd", "-norandkey", "-k", str(keytab), name)
+        return keytab
+
     def ticket(self, user: str, password: str | None = None) -> Path:
         """A new credential cache of the user, for KRB5CCNAME; `CalledProcessError` when the KDC refuses."""
         cache = self.directory / f"{user.replace('/', '-')}.ccache"

@@ -247,14 +247,19 @@ class Slapd(LdapDirectory):
         anonymous: bool = False,
         certificate: Path | None = None,
         size_limit: int | None = None,
+        kerberos: Mapping[str, str] | None = None,
     ) -> None:
-        """Prepare a server; `anonymous` may bind and read, `size_limit` cuts searches short."""
+        """Prepare a server; `anonymous` may bind and read, `size_limit` cuts searches short.
+
+        `kerberos` is the environment in which slapd finds its realm and the key of ldap/localhost.
+        """
         super().__init__(directory, "slapd.log", pki)
         self._binary = require_program("slapd", "apt-get install slapd", folders=("/usr/sbin",))
         self._overlay = overlay
         self._anonymous = anonymous
         self._certificate = certificate or pki.server
         self._size_limit = size_limit
+        self._kerberos = kerberos
         self._configuration_folder = directory / "slapd.d"
         self._socket = directory / "ldapi"
         self._start_of_log = 0
@@ -282,7 +287,8 @@ class Slapd(LdapDirectory):
             self._offline("add", 0, self._configuration())
         uris = f"{self.uri} {self.tls_uri} ldapi://{quote(str(self._socket), safe='')}"
         self._start_of_log = len(self.log)
-        self._spawn([self._binary, "-F", str(self._configuration_folder), "-h", uris, "-d", "stats"])
+        command = [self._binary, "-F", str(self._configuration_folder), "-h", uris, "-d", "stats"]
+        self._spawn(command, self._kerberos)
         return self
 
     def dn_of(self, uid: str) -> str:
@@ -392,7 +398,8 @@ class Slapd(LdapDirectory):
             f"include: file://{SCHEMAS / name}.ldif"
             for name in ("core", "cosine", "inetorgperson", "dyngroup")
         )
-        others = "read" if self._anonymous else "none"
+        # SASL looks the service up as nobody does: to authenticate, not to read.
+        others = "read" if self._anonymous else "none" if self._kerberos is None else "auth"
         return f"""\
 dn: cn=config
 objectClass: olcGlobal
@@ -402,6 +409,9 @@ olcTLSCACertificateFile: {self.pki.ca}
 olcTLSCertificateFile: {self._certificate}
 olcTLSCertificateKeyFile: {self._certificate}
 olcTLSVerifyClient: never
+olcSaslHost: localhost
+olcSaslCBinding: tls-endpoint
+olcAuthzRegexp: {{0}}uid=([^,]+),(cn=[^,]+,)?cn=(gssapi|digest-md5),cn=auth cn=$1,ou=services,{self.base}
 {"" if self._anonymous else "olcDisallows: bind_anon"}
 
 dn: cn=module{{0}},cn=config

@@ -126,6 +126,24 @@ class SambaAD(LdapDirectory):
         """A krb5.conf of this realm, for KRB5_CONFIG."""
         return write_kerberos_configuration(self.directory / "krb5.conf", self.realm, self.kdc_port)
 
+    def export_key(self, account: str, keytab: Path) -> Path:
+        """Put the key of an account into a keytab."""
+        export = ["domain", "exportkeytab", str(keytab), f"--principal={account}"]
+        configuration = f"--configfile={self.directory / 'smb.conf'}"
+        subprocess.run([self._tool, *export, configuration], check=True, capture_output=True)
+        return keytab
+
+    def name_controller(self, service: str) -> None:
+        """Let the domain controller be known as that service, too."""
+        with self.administrator() as connection:
+            dn = f"CN=DC1,OU=Domain Controllers,{self.base}"
+            found = done(connection.search(dn, "(cn=*)", ldap3.BASE, attributes=["servicePrincipalName"]))[0][
+                "attributes"
+            ]["servicePrincipalName"]
+            if service not in found:
+                change = {"servicePrincipalName": [(ldap3.MODIFY_ADD, [service])]}
+                done(connection.modify(dn, change))
+
     @contextlib.contextmanager
     def administrator(self) -> Iterator[Any]:
         """A connection of Administrator over TLS."""
@@ -196,7 +214,7 @@ tls enabled = yes
 tls certfile = {self._certificate}
 tls keyfile = {self._certificate}
 tls cafile = {self.pki.ca}
-ldap server require strong auth = yes
+ldap server require strong auth = allow_sasl_over_tls
 """
 
     def _load(self, connection: Any) -> None:

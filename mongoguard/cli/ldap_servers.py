@@ -92,7 +92,7 @@ class ServersProbe:
     async def _bind(self, connection: LdapConnection, *, may_bind: bool) -> bool:
         name = f"service bind on {connection.server}"
         bind = self.directory.ldap.bind
-        if bind.query_user is None:
+        if bind.is_anonymous:
             self.report.skip(name, "there is no security.ldap.bind.queryUser: searches are anonymous")
             return True
         if not may_bind:
@@ -111,7 +111,7 @@ class ServersProbe:
             return False
         several = len(bind.query_passwords) > 1
         which = f" with one of {len(bind.query_passwords)} passwords" if several else ""
-        self.report.ok(name, f"as {bind.query_user}{which}", queryUser=bind.query_user)
+        self.report.ok(name, f"as {bind.name}{which}", queryUser=bind.query_user)
         return True
 
     async def _nested_groups(self) -> None:

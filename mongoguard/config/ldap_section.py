@@ -93,28 +93,34 @@ def _servers(value: Any) -> Any:
     return names
 
 
-def _method(value: Any) -> Any:
-    if value == "sasl":
-        raise ValueError(
-            "sasl is not supported: DIGEST-MD5 is withdrawn (RFC 6331), and GSSAPI towards the directory is not "
-            "offered; write simple, with transportSecurity tls"
-        )
-    return value
+def _mechanisms(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("expected a comma-separated list of GSSAPI and DIGEST-MD5")
+    return tuple(name.strip().upper() for name in value.split(","))
 
 
 def _no_os_defaults(value: bool) -> bool:
     if value:
         raise ValueError(
-            "true is not supported: it is for Windows; write bind.queryUser and bind.queryPassword"
+            "true is not supported: it is for Windows; write bind.queryUser and bind.queryPassword, or bind.method "
+            "sasl with bind.saslMechanisms GSSAPI"
         )
     return value
 
 
 class LdapBind(Section):
-    """security.ldap.bind: the service identity that searches. Without it searches are anonymous."""
+    """security.ldap.bind: the service identity that searches. Without it searches are anonymous.
 
-    method: Annotated[Literal["simple"], BeforeValidator(_method)] = Field(
-        default="simple", description="simple"
+    `method` is the service's alone: users' passwords are always checked by simple binds.
+    """
+
+    method: Literal["simple", "sasl"] = Field(default="simple", description="simple or sasl")
+    sasl_mechanisms: Annotated[tuple[Literal["GSSAPI", "DIGEST-MD5"], ...], BeforeValidator(_mechanisms)] = (
+        Field(
+            default=("DIGEST-MD5",),
+            alias="saslMechanisms",
+            description="a comma-separated list of GSSAPI and DIGEST-MD5",
+        )
     )
     query_user: str | None = Field(
         default=None, alias="queryUser", min_length=1, description="the name that searches are bound as"
@@ -127,13 +133,52 @@ class LdapBind(Section):
         default=False, alias="useOSDefaults", description="true or false"
     )
 
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether searches are bound as nobody."""
+        return self.query_user is None and not self.by_ticket_alone
+
+    @property
+    def by_ticket(self) -> bool:
+        """Whether a Kerberos ticket may prove the service."""
+        return self.method == "sasl" and "GSSAPI" in self.sasl_mechanisms
+
+    @property
+    def by_ticket_alone(self) -> bool:
+        """Whether no password is ever used."""
+        return self.method == "sasl" and set(self.sasl_mechanisms) == {"GSSAPI"}
+
+    @property
+    def name(self) -> str:
+        """Who searches, in words."""
+        if self.query_user is not None:
+            return self.query_user
+        return "the owner of the Kerberos ticket" if self.by_ticket_alone else "nobody"
+
     @model_validator(mode="after")
     def _complete(self) -> LdapBind:
-        if (self.query_user is None) != (not self.query_passwords):
-            raise ValueError("security.ldap.bind.queryUser and queryPassword need each other")
-        if self.query_user is not None and (not self.query_user.strip() or "\0" in self.query_user):
-            raise ValueError("security.ldap.bind.queryUser must not be empty: that would bind as nobody")
+        if self.method == "simple" and "sasl_mechanisms" in self.model_fields_set:
+            raise ValueError("security.ldap.bind.saslMechanisms is only used with method: sasl")
+        self._check_user()
+        if self.method == "sasl" and not self.by_ticket_alone:
+            if self.query_user is None:
+                raise ValueError(
+                    "security.ldap.bind.method: sasl needs queryUser and queryPassword for DIGEST-MD5, the default of "
+                    "saslMechanisms; with saslMechanisms: GSSAPI a Kerberos ticket is used instead"
+                )
+            if set(self.query_user) & set('"\\'):
+                raise ValueError('security.ldap.bind.queryUser: a name for DIGEST-MD5 holds no " and no \\')
         return self
+
+    def _check_user(self) -> None:
+        if self.query_user is None and self.query_passwords:
+            raise ValueError("security.ldap.bind.queryUser and queryPassword need each other")
+        if self.query_user is None:
+            return
+        if not self.query_passwords and not self.by_ticket_alone:
+            raise ValueError("security.ldap.bind.queryUser and queryPassword need each other")
+        if not self.query_user.strip() or "\0" in self.query_user:
+            raise ValueError("security.ldap.bind.queryUser must not be empty: that would bind as nobody")
 
 
 class LdapAuthz(Section):
@@ -227,6 +272,11 @@ class Ldap(Section):
         )
 
     @property
+    def has_unused_password(self) -> bool:
+        """Whether there is a password for the service that no mechanism uses."""
+        return self.bind.by_ticket_alone and bool(self.bind.query_passwords)
+
+    @property
     def may_mistake_accounts(self) -> bool:
         """Whether the account that a password is checked for, and the one whose groups count, are found apart."""
         lookup = self.lookup
@@ -241,6 +291,11 @@ class Ldap(Section):
         if self.ca_file is not None and self.transport_security == "none":
             raise ValueError(
                 "security.ldap.CAFile is only used with security.ldap.transportSecurity: tls or startTLS"
+            )
+        if self.bind.method == "sasl" and self.transport_security == "none":
+            raise ValueError(
+                "security.ldap.bind.method: sasl needs security.ldap.transportSecurity: tls or startTLS: the "
+                "mechanisms' own protection of answers is not offered, and whoever changes an answer decides over roles"
             )
         if self.authz.query_template is None:
             for key, given in (

@@ -214,6 +214,10 @@ class Settings(Section):
                 "security.ldap.transportSecurity is none: passwords cross the network to the directory in clear",
             ),
             (
+                self.security.ldap is not None and self.security.ldap.has_unused_password,
+                "security.ldap.bind.queryPassword is not used by saslMechanisms: GSSAPI; leave it out",
+            ),
+            (
                 self.security.ldap is not None and self.security.ldap.may_mistake_accounts,
                 _MISTAKEN_ACCOUNTS,
             ),

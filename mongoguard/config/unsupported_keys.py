@@ -49,7 +49,6 @@ UNSUPPORTED_KEYS: Mapping[str, str] = {
     "net.transportLayer": _UPSTREAM,
     "net.http": _UPSTREAM,
     "upstream.tls": "not supported; TLS options go into upstream.uri (tls=true&tlsCAFile=...)",
-    "security.ldap.bind.saslMechanisms": "not supported: the directory is bound by bind.method simple",
     "security.sasl.saslauthdSocketPath": "not supported: mongoguard asks the directory itself; write security.ldap",
     "setParameter.saslauthdPath": "not supported: mongoguard asks the directory itself; write security.ldap",
     "setParameter.saslHostName": "not supported: write security.sasl.hostName",

@@ -24,7 +24,7 @@ import pytest
 import yaml
 
 from tests.ldap_servers import LdapDirectory, Slapd
-from tests.missing import CLIENTS, require_node_package, require_program
+from tests.missing import CLIENTS, require_module, require_node_package, require_program
 from tests.node_clients import NodeClients
 from tests.samba_ad import SambaAD
 from tests.servers import PROJECT, Mongod, free_port, init_upstream, password_of
@@ -36,6 +36,7 @@ OPENLDAP = "From nothing, with OpenLDAP"
 ACTIVE_DIRECTORY = "From nothing, with Active Directory"
 PASSWORDS_ALONE = "Passwords alone"
 GROUPS_ALONE = "Groups alone"
+SASL = "Binding the service by SASL"
 
 SECONDS = 120.0
 """For each command: a cold mongosh takes some on a busy machine."""
@@ -225,7 +226,7 @@ def _role(reader: Reader, name: str, stack: contextlib.ExitStack) -> None:
 
 
 def test_every_block_of_the_page_is_in_a_section_that_is_followed() -> None:
-    followed = {ENTERPRISE, OPENLDAP, ACTIVE_DIRECTORY, PASSWORDS_ALONE, GROUPS_ALONE}
+    followed = {ENTERPRISE, OPENLDAP, ACTIVE_DIRECTORY, PASSWORDS_ALONE, GROUPS_ALONE, SASL}
     assert {block.section for block in BLOCKS} == followed
 
 
@@ -292,3 +293,21 @@ def test_the_directory_may_give_groups_alone(configured: Reader, stack: contextl
     printed = configured.follow(GROUPS_ALONE, stack)
     assert printed.count(f"{group} -> {group}@admin") == 2
     assert printed.count("authorization only") == 2
+
+
+def test_the_service_may_be_bound_by_a_ticket(
+    on_active_directory: Reader, samba_ad: SambaAD, stack: contextlib.ExitStack
+) -> None:
+    require_module("gssapi", "pip install 'mongoguard-proxy[kerberos-test]', with gcc and libkrb5-dev")
+    reader = on_active_directory
+    samba_ad.export_key("svc-mongoguard", reader.folder / "client.keytab")
+    samba_ad.name_controller("ldap/127.0.0.1")
+    reader.environment |= {
+        "KRB5_CONFIG": str(samba_ad.kerberos_configuration()),
+        "KRB5CCNAME": f"FILE:{reader.folder}/ccache",
+    }
+    (first,) = [b for b in BLOCKS if (b.section, b.language) == (ACTIVE_DIRECTORY, "yaml")]
+    reader.do(first, stack)
+    printed = reader.follow(SASL, stack)
+    assert "as the owner of the Kerberos ticket" in printed
+    assert f"{samba_ad.group_dn('dba')}".casefold() in printed.casefold()

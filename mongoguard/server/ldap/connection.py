@@ -167,6 +167,17 @@ class LdapConnection:
             raise LdapRefusal("a name and a password must not be empty")
         return await self._in_thread(self._bind, name, password)
 
+    async def bind_by_sasl(
+        self, mechanism: str, user: str | None, password: str, threads: trio.CapacityLimiter
+    ) -> BindAnswer:
+        """A bind by GSSAPI (RFC 4752) or DIGEST-MD5 (RFC 2831) as the service; any answer of the server is returned.
+
+        GSSAPI takes the Kerberos ticket of `user`, or the one there is, from the library's own places: KRB5CCNAME,
+        KRB5_CLIENT_KTNAME. The library may wait for a KDC, which nobody can shut down: so it has `threads` of its own.
+        No security layer is asked for, TLS must be there. Raises `DirectoryConnectionLost`, also without a ticket.
+        """
+        return await self._in_thread(self._bind_by_sasl, mechanism, user, password, threads=threads)
+
     async def search(self, query: LdapQuery) -> tuple[LdapEntry, ...]:
         """All entries, continuation references left out. A base entry that does not exist is none.
 
@@ -189,10 +200,12 @@ class LdapConnection:
 
     # ---- in the thread ----------------------------------------------------------------------------------------------
 
-    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+    async def _in_thread(
+        self, work: Callable[..., T], *arguments: object, threads: trio.CapacityLimiter | None = None
+    ) -> T:
         try:
             return await trio.to_thread.run_sync(
-                self._guarded, work, *arguments, abandon_on_cancel=True, limiter=self._threads
+                self._guarded, work, *arguments, abandon_on_cancel=True, limiter=threads or self._threads
             )
         except BaseException:
             self.close()
@@ -241,6 +254,28 @@ class LdapConnection:
             _, result, _, _ = ldap.bind(read_server_info=False)
         finally:
             ldap.password = None
+            ldap.fast_decoder = True
+        return BindAnswer.read(result["result"], result["description"], str(result["message"]))
+
+    def _bind_by_sasl(self, mechanism: str, user: str | None, password: str) -> BindAnswer:
+        ldap = self._about_to_ask()
+        ldap.fast_decoder = False
+        ldap.authentication, ldap.sasl_mechanism = ldap3.SASL, mechanism
+        ldap.server.host = (
+            self.server.host
+        )  # the service is ldap/HOST in both mechanisms; no name is looked up by it
+        if mechanism == "GSSAPI":
+            ldap.user, ldap.sasl_credentials = user, (self.server.host,)
+        else:
+            ldap.sasl_credentials = (None, user, password, None)
+        try:
+            _, result, _, _ = ldap.bind(read_server_info=False)
+        except Exception as error:
+            if type(error).__module__.startswith("gssapi."):
+                raise DirectoryConnectionLost(f"{self.server}: Kerberos: {_words(error)}") from None
+            raise
+        finally:
+            ldap.authentication, ldap.sasl_mechanism, ldap.sasl_credentials = ldap3.SIMPLE, None, None
             ldap.fast_decoder = True
         return BindAnswer.read(result["result"], result["description"], str(result["message"]))
 

@@ -12,6 +12,7 @@ Time: each try of a server, and each search, has `timeoutMS`; a whole question (
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
@@ -41,6 +42,9 @@ MAX_THREADS = 8
 """Worker threads for ldap3: 250 logins a second (100 binds over TLS took 0.33 s on eight), and no more stacks than
 that when a server hangs."""
 
+KERBEROS_THREADS = 2
+"""Worker threads for binds by ticket, which may wait for a KDC for longer than anybody waits for them."""
+
 LONG = 100
 """Entries, groups, or characters of a name whose parsing takes milliseconds, in which no client would be served: it is
 done in a thread."""
@@ -52,6 +56,9 @@ REFUSED_SECS = 10.0
 """After the service's passwords were refused they are not tried again for so long: each wrong one brings its account
 nearer to a lock-out, and every login would try them."""
 
+_MECHANISM_UNKNOWN = frozenset({1, 7})
+"""authMethodNotSupported (RFC 4511 section 4.1.9), for which Samba says operationsError."""
+
 GRACE_SECS = 0.1
 """By which a whole question may be longer than its tries: the last try's error says more than that time was up."""
 
@@ -60,7 +67,10 @@ class LdapDirectory:
     """The configured directory. `close` ends its connections."""
 
     def __init__(self, settings: Settings, lookup: HostLookup | None = None) -> None:
-        """Read the CA's file; nothing is connected yet. Raises `ConfigError`. `lookup` finds SRV records."""
+        """Read the CA's file, find the Kerberos library; nothing is connected yet. `lookup` finds SRV records.
+
+        Raises `ConfigError`.
+        """
         assert settings.security.ldap is not None  # whoever makes a directory has looked
         self.ldap: Ldap = settings.security.ldap
         self._timeout = self.ldap.timeout_ms / 1000
@@ -72,7 +82,10 @@ class LdapDirectory:
             self.ldap.default_port,
             lookup or SrvLookup(self._timeout, is_tls=security == "tls"),
         )
+        if self.ldap.bind.by_ticket:
+            _require_kerberos()
         self._threads = trio.CapacityLimiter(MAX_THREADS)
+        self._kerberos_threads = trio.CapacityLimiter(KERBEROS_THREADS)
         self._working_password = 0
         self._nobody = f"cn=nobody-{os.urandom(16).hex()}"
         self._refused: tuple[float, str] = (-REFUSED_SECS, "")
@@ -97,27 +110,28 @@ class LdapDirectory:
         raise self._too_slow(server)
 
     async def bind_service(self, connection: LdapConnection) -> None:
-        """Bind as `bind.queryUser`, with the first of its passwords that holds; without one, searches are anonymous.
+        """Bind as `bind.queryUser`, with the first of its passwords that holds, or by a Kerberos ticket; without any of
+        that, searches are anonymous.
 
         Raises `DirectoryUnavailable` when none holds.
         """
-        user, passwords = self.ldap.bind.query_user, self.ldap.bind.query_passwords
-        if user is None:
+        if self.ldap.bind.is_anonymous:
             return
+        passwords = tuple(secret.reveal() for secret in self.ldap.bind.query_passwords) or ("",)
         refused_at, problem = self._refused
         if trio.current_time() - refused_at < REFUSED_SECS:
             raise DirectoryUnavailable(problem)
         answer = None
         # Each wrong one counts towards a lock-out of the service, so the one that worked last is the first.
         for i in sorted(range(len(passwords)), key=lambda i: i != self._working_password):
-            answer = await connection.bind(user, passwords[i].reveal())
+            answer = await self._bind_service_by(connection, passwords[i])
             if answer.accepted:
                 self._working_password = i
                 return
             if not answer.refused:
                 break
-        assert answer is not None  # a user has at least one password
-        problem = f"{connection.server} does not accept security.ldap.bind.queryUser: {answer.reason}"
+        assert answer is not None  # there is at least one password, if an empty one for a ticket
+        problem = f"{connection.server} does not accept {self._service_key}: {answer.reason}"
         if answer.refused:
             self._refused = trio.current_time(), problem
         raise DirectoryUnavailable(problem)
@@ -158,7 +172,7 @@ class LdapDirectory:
 
         Raises `DirectoryUnavailable`, and `ConfigError` for a strategy that this server does not know.
         """
-        if self.ldap.bind.query_user is None:
+        if self.ldap.bind.is_anonymous:
             with self._question():
                 connection = await self._on_any_server(_nothing_more)
             connection.close()
@@ -186,6 +200,27 @@ class LdapDirectory:
     def close(self) -> None:
         """Close the connections that wait to be used."""
         self.pool.close_idle(0)
+
+    @property
+    def _service_key(self) -> str:
+        """What is wrong when the service is refused."""
+        bind = self.ldap.bind
+        return "security.ldap.bind.queryUser" if bind.query_user is not None else "the Kerberos ticket"
+
+    async def _bind_service_by(self, connection: LdapConnection, password: str) -> BindAnswer:
+        """Bind by the configured method; by the first mechanism that the server knows."""
+        bind = self.ldap.bind
+        if bind.method == "simple":
+            assert bind.query_user is not None  # or searches are anonymous
+            return await connection.bind(bind.query_user, password)
+        answer = None
+        for mechanism in bind.sasl_mechanisms:
+            threads = self._kerberos_threads if mechanism == "GSSAPI" else self._threads
+            answer = await connection.bind_by_sasl(mechanism, bind.query_user, password, threads)
+            if answer.code not in _MECHANISM_UNKNOWN:
+                break
+        assert answer is not None  # the list is not empty
+        return answer
 
     async def _bind_alone(self, bind_name: str, password: str) -> BindAnswer:
         async def bind(connection: LdapConnection) -> BindAnswer:
@@ -267,6 +302,14 @@ class LdapDirectory:
 
 async def _nothing_more(connection: LdapConnection) -> LdapConnection:
     return connection
+
+
+def _require_kerberos() -> None:
+    if importlib.util.find_spec("gssapi") is None:
+        raise ConfigError(
+            "security.ldap.bind.saslMechanisms: GSSAPI needs the Python package gssapi: "
+            "pip install 'mongoguard-proxy[kerberos]' builds it with gcc and libkrb5-dev"
+        )
 
 
 def _step(flow: LdapFlow[Any], entries: Sequence[LdapEntry] | None) -> tuple[bool, Any]:

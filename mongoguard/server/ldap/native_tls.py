@@ -56,6 +56,12 @@ class MeteredSocket:
         """As a socket's."""
         self.inner.sendall(octets)
 
+    def getpeercert(self, _binary_form: object) -> bytes | None:
+        """The certificate in DER, as a TLS socket's: ldap3 binds a Kerberos ticket to it (RFC 5929)."""
+        if not isinstance(self.inner, ssl.SSLSocket):
+            raise OSError("there is no TLS")
+        return self.inner.getpeercert(binary_form=True)
+
     def close(self) -> None:
         """As a socket's."""
         self.inner.close()
