@@ -297,12 +297,8 @@ class ClientConnection:
         return os.urandom(effect.count)
 
     async def _log_out(self) -> None:
-        """Leave a logout message in the audit stream for whoever was still logged in."""
+        """Leave a logout message in the audit stream for whoever was still logged in, and no cursor of a stream."""
         with trio.CancelScope(shield=True, deadline=trio.current_time() + LOG_OUT_SECS):
-            try:
-                await self._carry_out(abandon_stream(self.session))
-            except GuardError as error:
-                log.info("connection %d: a stream was left: %s", self.session.connection_id, error)
             try:
                 await self._carry_out(self.session.authentication.log_out("Client has disconnected"))
             except GuardError as error:
@@ -310,6 +306,12 @@ class ClientConnection:
             except Exception:
                 # Here as in `serve`: raised, it would end the clients' nursery, and with it everybody's connection.
                 log.exception("connection %d: no logout event: an internal error", self.session.connection_id)
+            try:
+                await self._carry_out(abandon_stream(self.session))
+            except GuardError as error:
+                log.info("connection %d: the cursor of a stream was left: %s", self.session.connection_id, error)
+            except Exception:
+                log.exception("connection %d: the cursor of a stream was left", self.session.connection_id)
 
 
 def _first_step(flow: Flow[Any]) -> tuple[bool, Any]:

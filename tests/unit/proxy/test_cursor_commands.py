@@ -1,18 +1,20 @@
 """getMore and killCursors: the owner's, and mongod's refusals for everybody else."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 from bson import Binary, Int64
 
-from mongoguard.effects import Emit, Relay
+from mongoguard.effects import Emit, FetchUser, Relay
 from mongoguard.model.names import UserName
 from mongoguard.model.resource_pattern import CLUSTER, ResourcePattern
 from mongoguard.proxy.client_session import ClientSession
+from mongoguard.proxy.cursor_commands import abandon_stream
 from mongoguard.proxy.cursors import CursorTable
 from mongoguard.proxy.settings import SessionSettings
 from tests.playbook import SERVER, Play, logged_in, make_session, relayed, reply_of, user_with
-from tests.rawwire import op_msg
+from tests.rawwire import EXHAUST_ALLOWED, MORE_TO_COME, op_msg
 
 ORDERS = ResourcePattern.for_exact_namespace("shop", "orders")
 READ = {ORDERS: frozenset({"find"})}
@@ -250,3 +252,96 @@ def test_without_authorization_a_cursor_is_everybodys():
 def test_nulls_among_cursors_are_passed_over():
     data = op_msg({"killCursors": "orders", "cursors": [None, Int64(404)], "$db": "shop"})
     assert Play(opened()).send(data).reply()["cursorsNotFound"] == [404]
+
+
+# ---- exhaust --------------------------------------------------------------------------------------------------------
+
+
+def exhaust(session: ClientSession, *cursor_ids: int) -> list[tuple[int, int]]:
+    """(flags, response to) of each reply of a stream whose batches show those ids."""
+    data: bytes | None = op_msg(
+        {"getMore": Int64(ID), "collection": "orders", "$db": "shop"}, flags=EXHAUST_ALLOWED, request_id=7
+    )
+    heads = []
+    for cursor_id in cursor_ids:
+        assert data is not None, "the stream has ended"
+        asked = Play(session).send(data).expect(Relay)
+        assert int.from_bytes(asked.effect.message[16:20], "little") == 0, "one reply from the upstream"
+        play = asked.answer(reply_of(cursor(cursor_id, "nextBatch"), int.from_bytes(data[4:8], "little")))
+        assert play.raw is not None
+        heads.append((int.from_bytes(play.raw[16:20], "little"), int.from_bytes(play.raw[8:12], "little")))
+        data = session.streaming.next_request
+    return heads
+
+
+def test_a_stream_ends_with_its_cursor():
+    session = opened()
+    assert exhaust(session, ID, ID, 0) == [(MORE_TO_COME, 7), (MORE_TO_COME, 900), (0, 900)]
+    assert session.streaming.next_request is None
+    assert len(session.cursors) == 0
+
+
+def test_a_getmore_without_exhaust_has_one_reply():
+    session = opened()
+    Play(session).send(get_more()).expect(Relay).answer(reply_of(cursor(ID, "nextBatch"))).reply()
+    assert session.streaming.next_request is None
+
+
+def test_a_user_who_lost_the_right_gets_the_refusal_instead_of_a_batch():
+    session = opened()
+    exhaust(session, ID)
+    following = session.streaming.next_request
+    assert following is not None
+    logged_in(session, user_with({}))
+    assert refused(session, following)["code"] == 13
+    assert session.streaming.next_request is None
+
+
+def test_a_stale_session_asks_the_directory_before_the_next_batch():
+    session = opened()
+    exhaust(session, ID)
+    following = session.streaming.next_request
+    assert following is not None
+    session.invalidate()
+    Play(session).send(following).expect(FetchUser)
+
+
+def test_an_error_of_the_upstream_ends_a_stream():
+    session = opened()
+    data = op_msg({"getMore": Int64(ID), "collection": "orders", "$db": "shop"}, flags=EXHAUST_ALLOWED)
+    failed = reply_of({"ok": 0.0, "code": 43, "errmsg": "cursor id 77 not found"})
+    assert Play(session).send(data).expect(Relay).answer(failed).reply()["code"] == 43
+    assert session.streaming.next_request is None
+    assert len(session.cursors) == 0
+
+
+def test_a_reply_with_flags_of_its_own_is_passed_on_and_ends_a_stream():
+    session = opened()
+    data = op_msg({"getMore": Int64(ID), "collection": "orders", "$db": "shop"}, flags=EXHAUST_ALLOWED)
+    odd = reply_of(cursor(ID, "nextBatch"))
+    message = odd.message[:16] + (1 << 20).to_bytes(4, "little") + odd.message[20:]
+    play = Play(session).send(data).expect(Relay).answer(dataclasses.replace(odd, message=message))
+    assert play.raw == message
+    assert session.streaming.next_request is None
+
+
+def test_a_stream_that_is_left_ends_its_cursor_where_it_is():
+    session = opened(server="second:2")
+    exhaust(session, ID)
+    flow = abandon_stream(session)
+    asked = next(flow)
+    assert isinstance(asked, Relay)
+    assert asked.server == "second:2"
+    assert relayed(asked) == {"killCursors": "orders", "cursors": [ID], "$db": "shop"}
+    assert len(session.cursors) == 0
+    with pytest.raises(StopIteration):
+        flow.send(reply_of({"ok": 1.0}))
+
+
+def test_what_is_no_stream_of_a_cursor_leaves_nothing_behind():
+    idle, greeting, gone = opened(), opened(), opened()
+    greeting.streaming.next_request = op_msg({"hello": 1, "$db": "admin"}, flags=EXHAUST_ALLOWED)
+    exhaust(gone, ID)
+    gone.cursors.remove(ID)
+    for session in (idle, greeting, gone):
+        assert list(abandon_stream(session)) == []

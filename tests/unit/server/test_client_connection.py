@@ -11,7 +11,16 @@ import pytest
 import trio
 import trio.testing
 
-from mongoguard.effects import AskUpstream, Emit, FetchUser, Now, RandomBytes, Relay, perform
+from mongoguard.effects import (
+    AskUpstream,
+    AwaitTopologyChange,
+    Emit,
+    FetchUser,
+    Now,
+    RandomBytes,
+    Relay,
+    perform,
+)
 from mongoguard.errors import (
     GuardError,
     ProtocolError,
@@ -110,10 +119,10 @@ class Client:
             audit=self.shell.audit,
             users_changed=self.shell.users_changed,
             threads=trio.CapacityLimiter(2),
-            handshake_timeout_secs=HANDSHAKE_SECS,
             message_timeout_secs=MESSAGE_SECS,
         )
-        self.connection = ClientConnection(SocketTransport(ours), self.session, shell, self.arrived)
+        by = trio.current_time() + HANDSHAKE_SECS
+        self.connection = ClientConnection(SocketTransport(ours), self.session, shell, self.arrived, by)
         self.ended_at = 0.0
         self.arrived_after = None
         self._ended = trio.Event()
@@ -419,3 +428,156 @@ async def test_a_request_ends_when_its_client_has_left_and_not_before(clients):
     client.shell.gate.set()
     await client.ended()
     assert client.shell.events == ["logout"]
+
+
+# ---- streams and waits ----------------------------------------------------------------------------------------------
+
+
+def streams(session, replies, gate=None):
+    """A flow for that session: as many replies as there are, of which all but the last are followed by another."""
+    left = iter(replies)
+
+    def flow(_message):
+        if gate is not None:
+            yield from perform(Emit("waits"))
+        reply = next(left)
+        session.streaming.next_request = MESSAGE if reply is not replies[-1] else None
+        return reply
+        yield
+
+    return flow
+
+
+async def test_a_stream_is_sent_without_another_request(clients):
+    client = clients()
+    replies = [op_msg({"n": n}) for n in range(3)]
+    client.session.flow = streams(client.session, replies)
+    client.sock.send(MESSAGE)
+    received = b""
+    while len(received) < len(b"".join(replies)):
+        received += await client.receive()
+    assert received == b"".join(replies)
+    assert [message for message, _ in client.session.handled] == [MESSAGE] * 3
+
+
+async def test_a_compressed_request_has_a_compressed_stream(clients):
+    client = clients()
+    replies = [op_msg({"n": n}) for n in range(2)]
+    client.session.flow = streams(client.session, replies)
+    client.sock.send(compressed(MESSAGE))
+    expected = b"".join(compressed(reply) for reply in replies)
+    received = b""
+    while len(received) < len(expected):
+        received += await client.receive()
+    assert received == expected
+
+
+async def test_a_stream_is_not_made_faster_than_it_is_taken(clients):
+    client = clients()
+    large = op_msg({"x": "x" * 4_000_000})
+    client.session.flow = streams(client.session, [large] * 50 + [REPLY])
+    client.sock.send(MESSAGE)
+    await trio.testing.wait_all_tasks_blocked()
+    assert len(client.session.handled) == 1, "the second is made when the first has been taken"
+    client.sock.close()
+    await client.ended()
+    assert len(client.session.handled) == 1
+
+
+async def test_draining_ends_a_stream_between_two_replies(clients):
+    client = clients()
+    client.shell.gate = trio.Event()
+    client.session.flow = streams(client.session, [REPLY] * 5, gate=True)
+    client.sock.send(MESSAGE)
+    await trio.testing.wait_all_tasks_blocked()
+    client.connection.drain()
+    client.shell.gate.set()
+    assert await client.receive() == REPLY
+    assert await client.receive() == b""
+    assert len(client.session.handled) == 1
+
+
+def waits(session, counter=0, seconds=10.0):
+    """A flow that waits for a change."""
+
+    def flow(_message):
+        yield from perform(AwaitTopologyChange(counter, seconds))
+        return REPLY
+
+    return flow
+
+
+def change(session):
+    """Hello says something else from now on."""
+    session.deployment.current = Deployment(hello={"maxWireVersion": 17}, build_info={})
+
+
+async def test_a_wait_ends_with_its_time(clients, autojump_clock):
+    client = clients()
+    client.session.flow = waits(client.session)
+    began = trio.current_time()
+    client.sock.send(MESSAGE)
+    assert await client.receive() == REPLY
+    assert 10 <= trio.current_time() - began < 11
+
+
+async def test_a_change_ends_every_wait_at_once(clients):
+    several = [clients() for _ in range(20)]
+    view = several[0].session.deployment
+    for client in several:
+        client.session.deployment = view
+        client.session.flow = waits(client.session, seconds=1000.0)
+        client.sock.send(MESSAGE)
+    await trio.testing.wait_all_tasks_blocked()
+    change(several[0].session)
+    for client in several:
+        assert await client.receive() == REPLY
+    assert not view._told, "nobody is told twice"
+
+
+async def test_what_has_changed_before_is_not_waited_for(clients):
+    client = clients()
+    change(client.session)
+    client.session.flow = waits(client.session, counter=0, seconds=1000.0)
+    client.sock.send(MESSAGE)
+    assert await client.receive() == REPLY
+
+
+async def test_a_client_that_waits_is_not_busy_and_its_leaving_is_noticed(clients):
+    client = clients()
+    client.session.flow = waits(client.session, seconds=1000.0)
+    client.sock.send(MESSAGE)
+    await trio.testing.wait_all_tasks_blocked()
+    assert client.connection.busy_since is None
+    client.sock.close()
+    await client.ended()
+    assert not client.session.deployment._told
+
+
+async def test_a_client_that_waits_and_has_sent_the_next_message_is_looked_after(clients):
+    client = clients()
+    client.session.flow = waits(client.session, seconds=1000.0)
+    client.sock.send(MESSAGE)
+    await trio.testing.wait_all_tasks_blocked()
+    client.sock.send(MESSAGE)
+    await trio.testing.wait_all_tasks_blocked()
+    assert client.connection.busy_since is not None
+    assert len(client.session.handled) == 1
+    change(client.session)
+    assert (await client.receive()).startswith(REPLY)
+
+
+async def test_draining_ends_a_wait_at_once(clients):
+    client = clients()
+    client.session.flow = waits(client.session, seconds=1000.0)
+    client.sock.send(MESSAGE)
+    await trio.testing.wait_all_tasks_blocked()
+    client.connection.drain()
+    assert await client.receive() == b""
+
+
+async def test_a_stranger_may_wait_for_longer_than_it_may_be_idle(clients, autojump_clock):
+    client = clients()
+    client.session.flow = waits(client.session, seconds=2.0 * MAX_UNAUTHENTICATED_IDLE_SECS)
+    client.sock.send(MESSAGE)
+    assert await client.receive() == REPLY
