@@ -1,0 +1,397 @@
+"""Quick requests, with real sockets on both sides: what is answered while the task sleeps, and every way out of that.
+
+The session is faked: it asks what the test says. Everything else is what runs in production.
+"""
+
+import socket
+import time
+from types import SimpleNamespace
+
+import pytest
+import trio
+
+from mongoguard.effects import Emit, Now, Relay, RelayedReply, perform
+from mongoguard.errors import ProtocolError, UpstreamConnectionLost
+from mongoguard.server.client_connection import ClientConnection
+from mongoguard.server.ready_sockets import run_with_ready_sockets
+from mongoguard.server.server_pool import ServerPool
+from mongoguard.server.transport import SocketTransport
+from mongoguard.server.upstream_connection import UpstreamConnection
+from tests.rawwire import op_msg
+from tests.unit.server.test_client_connection import ANN, FakeSession, FakeShell, Shell
+
+SETTINGS = SimpleNamespace(max_pool_size=0, connect_timeout_ms=1000, wait_queue_timeout_ms=1000)
+REQUEST = op_msg({"find": "c", "$db": "d"})
+SECOND = op_msg({"count": "c", "$db": "d"})
+
+
+def reply_to(request, size=0):
+    data = op_msg({"ok": 1, "padding": "x" * size})
+    return data[:8] + request[4:8] + data[12:]
+
+
+def relaying(message):
+    """A flow that relays what it was asked."""
+    answer = yield from perform(Relay(message))
+    return answer.message
+
+
+class FakeUpstream(FakeShell):
+    """A real pool with one connection; `slow` are the requests that came the ordinary way."""
+
+    def __init__(self, pool):
+        super().__init__()
+        self.pool = pool
+        self.slow = []
+
+    def pool_at_once(self, relay):
+        return None if relay.changes_users else self.pool
+
+    async def relay(self, message, *_):
+        self.slow.append(message)
+        return RelayedReply(await self.pool.exchange(message), self.pool.address)
+
+
+class Guarded:
+    """A client, a served connection, and the server behind, all in one Trio."""
+
+    def __init__(self, nursery, flow):
+        ours, self.client = socket.socketpair()
+        behind, self.server = socket.socketpair()
+        self.client.setblocking(False)
+        self.server.setblocking(False)
+        self.session = FakeSession(flow)
+        self.session.user = ANN
+        self.upstream_connection = UpstreamConnection(SocketTransport(behind), "h:1")
+        self.upstream_connection.idle_since = time.monotonic()
+        self.pool = ServerPool("h:1", SimpleNamespace(compressors=()), SETTINGS)
+        self.pool._idle.append(self.upstream_connection)
+        self.shell = FakeUpstream(self.pool)
+        shell = Shell(
+            upstream=self.shell,
+            directory=self.shell,
+            audit=self.shell.audit,
+            users_changed=self.shell.users_changed,
+            threads=trio.CapacityLimiter(2),
+            handshake_timeout_secs=30,
+            message_timeout_secs=30,
+        )
+        self.connection = ClientConnection(SocketTransport(ours), self.session, shell, lambda: None)
+        self.ended = trio.Event()
+        nursery.start_soon(self._serve)
+
+    async def _serve(self):
+        await self.connection.serve()
+        self.ended.set()
+
+    async def receive(self, sock, size=0):
+        """At least that much of what comes."""
+        data = b""
+        while not data or len(data) < size:
+            await trio.lowlevel.wait_readable(sock)
+            more = sock.recv(1 << 20)
+            data += more
+            if not more:
+                break
+        return data
+
+    async def send(self, sock, data):
+        while data:
+            await trio.lowlevel.wait_writable(sock)
+            data = data[sock.send(data) :]
+
+    async def arrive(self):
+        """The first message takes the ordinary way; after it the task sleeps."""
+        await self.ask(REQUEST)
+        self.session.handled.clear()
+        self.shell.slow.clear()
+
+    async def ask(self, request, reply=None):
+        await self.send(self.client, request)
+        assert await self.receive(self.server) == request
+        reply = reply_to(request) if reply is None else reply
+        await self.send(self.server, reply)
+        assert await self.receive(self.client, len(reply)) == reply
+
+
+def run(test, flow=relaying):
+    async def in_time():
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                guarded = Guarded(nursery, flow)
+                await test(guarded)
+                guarded.client.close()
+                await guarded.ended.wait()
+                guarded.server.close()
+                guarded.upstream_connection.close()
+
+    run_with_ready_sockets(in_time)
+
+
+def test_short_requests_are_answered_while_the_task_sleeps():
+    async def test(guarded):
+        await guarded.arrive()
+        for request in (REQUEST, SECOND, REQUEST):
+            await guarded.ask(request)
+        assert [message for message, _ in guarded.session.handled] == [REQUEST, SECOND, REQUEST]
+        assert not guarded.shell.slow
+        assert guarded.connection.busy_since is None
+        assert guarded.pool._idle == [guarded.upstream_connection]
+
+    run(test)
+
+
+def test_what_is_allowed_is_asked_of_the_flow_for_each_request():
+    """Nothing is sent that the flow has not asked to relay."""
+
+    def refusing(message):
+        if message == SECOND:
+            return reply_to(SECOND)
+        return (yield from relaying(message))
+
+    async def test(guarded):
+        await guarded.arrive()
+        await guarded.send(guarded.client, SECOND)
+        assert await guarded.receive(guarded.client) == reply_to(SECOND)
+        with pytest.raises(BlockingIOError):
+            guarded.server.recv(1)
+
+    run(test, refusing)
+
+
+@pytest.mark.parametrize("cuts", [(1,), (16,), (20, 30), (len(REQUEST) - 1,)])
+def test_a_message_that_comes_in_pieces_is_the_tasks(cuts):
+    async def test(guarded):
+        await guarded.arrive()
+        start = 0
+        for cut in (*cuts, len(REQUEST)):
+            await guarded.send(guarded.client, REQUEST[start:cut])
+            start = cut
+            await trio.sleep(0.01)
+        assert await guarded.receive(guarded.server) == REQUEST
+        await guarded.send(guarded.server, reply_to(REQUEST))
+        assert await guarded.receive(guarded.client) == reply_to(REQUEST)
+        await guarded.ask(SECOND)
+        assert [message for message, _ in guarded.session.handled] == [REQUEST, SECOND]
+
+    run(test)
+
+
+def test_messages_that_come_together_are_answered_in_turn():
+    async def test(guarded):
+        await guarded.arrive()
+        await guarded.send(guarded.client, REQUEST + SECOND)
+        for request in (REQUEST, SECOND):
+            assert await guarded.receive(guarded.server) == request
+            await guarded.send(guarded.server, reply_to(request))
+            assert await guarded.receive(guarded.client) == reply_to(request)
+
+    run(test)
+
+
+def test_a_message_that_comes_before_the_reply_to_the_one_before_waits_for_it():
+    async def test(guarded):
+        await guarded.arrive()
+        await guarded.send(guarded.client, REQUEST)
+        assert await guarded.receive(guarded.server) == REQUEST
+        await guarded.send(guarded.client, SECOND)
+        await trio.sleep(0.01)
+        with pytest.raises(BlockingIOError):
+            guarded.server.recv(1)
+        await guarded.send(guarded.server, reply_to(REQUEST))
+        assert await guarded.receive(guarded.client) == reply_to(REQUEST)
+        assert await guarded.receive(guarded.server) == SECOND
+        await guarded.send(guarded.server, reply_to(SECOND))
+        assert await guarded.receive(guarded.client) == reply_to(SECOND)
+
+    run(test)
+
+
+@pytest.mark.parametrize("size", [70_000, 3_000_000])
+def test_a_long_reply_comes_whole_and_the_next_request_is_answered(size):
+    async def test(guarded):
+        await guarded.arrive()
+        reply = reply_to(REQUEST, size)
+        await guarded.send(guarded.client, REQUEST)
+        assert await guarded.receive(guarded.server) == REQUEST
+        got = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(guarded.send, guarded.server, reply)
+            got.append(await guarded.receive(guarded.client, len(reply)))
+        assert got == [reply]
+        await guarded.ask(SECOND)
+
+    run(test)
+
+
+def test_a_reply_in_two_pieces_comes_whole():
+    async def test(guarded):
+        await guarded.arrive()
+        await guarded.send(guarded.client, REQUEST)
+        assert await guarded.receive(guarded.server) == REQUEST
+        reply = reply_to(REQUEST)
+        await guarded.send(guarded.server, reply[:30])
+        await trio.sleep(0.01)
+        await guarded.send(guarded.server, reply[30:])
+        assert await guarded.receive(guarded.client) == reply
+        await guarded.ask(SECOND)
+
+    run(test)
+
+
+def test_an_effect_that_is_not_a_relay_is_the_tasks_and_the_flow_goes_on_there():
+    def auditing(message):
+        now = yield from perform(Now())
+        assert abs(now - time.time()) < 60
+        if message == SECOND:
+            yield from perform(Emit("event"))
+        return (yield from relaying(message))
+
+    async def test(guarded):
+        await guarded.arrive()
+        await guarded.ask(REQUEST)
+        assert not guarded.shell.slow
+        await guarded.ask(SECOND)
+        assert guarded.shell.events == ["event"]
+        assert guarded.shell.slow == [SECOND]
+        await guarded.ask(REQUEST)
+
+    async def ending(guarded):
+        await test(guarded)
+        guarded.shell.events.clear()
+
+    run(ending, auditing)
+
+
+def test_a_relay_that_changes_users_is_the_tasks():
+    def changing(message):
+        answer = yield from perform(Relay(message, changes_users=True))
+        return answer.message
+
+    async def test(guarded):
+        await guarded.arrive()
+        before = guarded.shell.changes
+        await guarded.ask(REQUEST)
+        assert guarded.shell.changes == before + 1
+
+    run(test, changing)
+
+
+@pytest.mark.parametrize("answer", [b"", b"not a message at all, but long enough", reply_to(SECOND)])
+def test_a_wrong_answer_or_none_ends_the_request_and_its_connection(answer):
+    """As in the ordinary way: the client's connection is closed, and drivers retry."""
+    request = REQUEST[:4] + (77).to_bytes(4, "little") + REQUEST[8:]
+    told = []
+
+    def telling(message):
+        try:
+            return (yield from relaying(message))
+        except UpstreamConnectionLost as error:
+            told.append(error)
+            raise
+
+    async def test(guarded):
+        await guarded.arrive()
+        await guarded.send(guarded.client, request)
+        assert await guarded.receive(guarded.server) == request
+        if answer:
+            await guarded.send(guarded.server, answer)
+        else:
+            guarded.server.close()
+        assert await guarded.receive(guarded.client) == b""
+        await guarded.ended.wait()
+        assert len(told) == 1
+        assert not guarded.pool._idle
+        assert guarded.pool.in_use == 0
+
+    run(test, telling)
+
+
+def test_a_cancelled_request_closes_its_upstream_connection_and_its_flow():
+    closed = []
+
+    def noticing(message):
+        try:
+            return (yield from relaying(message))
+        finally:
+            closed.append(message)
+
+    async def test(guarded):
+        await guarded.arrive()
+        closed.clear()
+        await guarded.send(guarded.client, SECOND)
+        assert await guarded.receive(guarded.server) == SECOND
+        assert guarded.connection.busy_since is not None
+        guarded.connection.cancel()
+        assert await guarded.receive(guarded.client) == b""
+        assert await guarded.receive(guarded.server) == b""
+        assert closed == [SECOND]
+        assert guarded.pool.in_use == 0
+
+    run(test, noticing)
+
+
+def test_a_pool_that_is_closed_loses_its_request():
+    async def test(guarded):
+        await guarded.arrive()
+        await guarded.send(guarded.client, REQUEST)
+        assert await guarded.receive(guarded.server) == REQUEST
+        guarded.pool.close(interrupt=True)
+        assert await guarded.receive(guarded.client) == b""
+        await guarded.ended.wait()
+
+    run(test)
+
+
+def test_draining_lets_the_request_under_way_be_answered():
+    async def test(guarded):
+        await guarded.arrive()
+        await guarded.send(guarded.client, REQUEST)
+        assert await guarded.receive(guarded.server) == REQUEST
+        guarded.connection.drain()
+        await guarded.send(guarded.server, reply_to(REQUEST))
+        assert await guarded.receive(guarded.client) == reply_to(REQUEST)
+        assert await guarded.receive(guarded.client) == b""
+
+    run(test)
+
+
+def test_draining_ends_who_sleeps():
+    async def test(guarded):
+        await guarded.arrive()
+        guarded.connection.drain()
+        assert await guarded.receive(guarded.client) == b""
+
+    run(test)
+
+
+def test_what_breaks_the_protocol_ends_the_connection():
+    def breaking(message):
+        if message == SECOND:
+            raise ProtocolError("no")
+        return (yield from relaying(message))
+
+    async def test(guarded):
+        await guarded.arrive()
+        await guarded.send(guarded.client, SECOND)
+        assert await guarded.receive(guarded.client) == b""
+
+    run(test, breaking)
+
+
+def test_a_client_that_does_not_read_gets_the_rest_when_it_does():
+    reply = reply_to(REQUEST, 60_000)
+
+    async def test(guarded):
+        await guarded.arrive()
+        guarded.connection._transport._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        await guarded.send(guarded.client, REQUEST)
+        assert await guarded.receive(guarded.server) == REQUEST
+        await guarded.send(guarded.server, reply)
+        await trio.sleep(0.05)
+        assert guarded.connection.busy_since is not None
+        assert guarded.pool._idle == [guarded.upstream_connection]  # others may have it meanwhile
+        assert await guarded.receive(guarded.client, len(reply)) == reply
+        await guarded.ask(SECOND)
+
+    run(test)
