@@ -45,8 +45,9 @@ def _run(options: argparse.Namespace) -> int:
 
 def run_proxy(settings: Settings) -> int:
     """Set up the log, and serve in this process until a signal ends it."""
+    from mongoguard.server.ready_sockets import run_with_ready_sockets
     from mongoguard.server.serving import serve  # the other commands start faster without it
 
     configure_logging(settings.system_log)
-    trio.run(serve, settings, functools.partial(print, flush=True))
+    run_with_ready_sockets(serve, settings, functools.partial(print, flush=True))
     return EXIT_OK

@@ -15,9 +15,8 @@ for _number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
 import socket  # noqa: E402
 import sys  # noqa: E402
 
-import trio  # noqa: E402
-
 from mongoguard.cli.errors import EXIT_FAILED, EXIT_OK, sentences_for  # noqa: E402
+from mongoguard.server.ready_sockets import run_with_ready_sockets  # noqa: E402
 from mongoguard.server.worker import Worker  # noqa: E402
 
 __all__ = ["main"]
@@ -25,7 +24,7 @@ __all__ = ["main"]
 
 def main(descriptor: int) -> int:
     """Serve, until the supervisor says otherwise or is gone."""
-    served: bool = trio.run(_serve, socket.socket(fileno=descriptor))
+    served: bool = run_with_ready_sockets(_serve, socket.socket(fileno=descriptor))
     return EXIT_OK if served else EXIT_FAILED
 
 
