@@ -147,7 +147,6 @@ class Application:
             audit=sink.write,
             users_changed=self.users_changed,
             threads=trio.CapacityLimiter(LONG_MESSAGE_THREADS),
-            handshake_timeout_secs=settings.net.handshake_timeout_secs,
             message_timeout_secs=settings.net.message_timeout_secs,
             external={
                 **({} if self._ldap_users is None else {CheckPassword: self._ldap_users.check_password}),
@@ -226,7 +225,9 @@ class Application:
             localhost_exception=self.localhost_exception,
             transactions=self._transactions,
         )
-        return ClientConnection(incoming.transport, session, self._shell, arrival.arrived)
+        return ClientConnection(
+            incoming.transport, session, self._shell, arrival.arrived, incoming.first_message_by
+        )
 
     async def _serve(self, sock: socket.socket, arrival: Arrival) -> None:
         with arrival:
@@ -303,11 +304,7 @@ class Application:
         set_verbosity(settings.system_log)
         self._arrivals.max_open = settings.net.max_incoming_connections
         self._siblings.limits_changed(settings)
-        self._shell = replace(
-            self._shell,
-            handshake_timeout_secs=settings.net.handshake_timeout_secs,
-            message_timeout_secs=settings.net.message_timeout_secs,
-        )
+        self._shell = replace(self._shell, message_timeout_secs=settings.net.message_timeout_secs)
         self._session_settings = session_settings(settings)
         for connection in self._connections:
             connection.session.settings = self._session_settings

@@ -31,8 +31,10 @@ from mongoguard.effects import (
     StateChanged,
 )
 from mongoguard.errors import GuardError, ProtocolError, UpstreamConnectionLost, UpstreamError
+from mongoguard.observe.access_messages import connection_refused
 from mongoguard.proxy.client_session import ClientSession
 from mongoguard.proxy.cursor_commands import abandon_stream
+from mongoguard.server.incoming import NOTHING_CAME
 from mongoguard.server.quick_requests import Begun, FinishExchange, QuickRequests
 from mongoguard.server.ready_sockets import ready_sockets
 from mongoguard.server.shell import Shell
@@ -63,14 +65,20 @@ class ClientConnection:
     """One client. `busy_since` is when the request under way began (monotonic seconds), None between requests."""
 
     def __init__(
-        self, transport: Transport, session: ClientSession, shell: Shell, arrived: Callable[[], None]
+        self,
+        transport: Transport,
+        session: ClientSession,
+        shell: Shell,
+        arrived: Callable[[], None],
+        first_message_by: float,
     ) -> None:
-        """Take over an accepted connection; `arrived` is called after its first message."""
+        """Take over an accepted connection; `arrived` is called after its first message, which is there by then."""
         self.session = session
         self.busy_since: float | None = None
         self._transport = transport
         self._shell = shell
         self._arrived = arrived
+        self._first_message_by = first_message_by
         self._reader = MessageReader(session.max_message_bytes)
         self._scope = trio.CancelScope()
         self._is_told_to_end = False
@@ -176,9 +184,11 @@ class ClientConnection:
     # ---- reading ----------------------------------------------------------------------------------------------------
 
     async def _first_message(self) -> bytes | None:
-        with trio.move_on_after(self._shell.handshake_timeout_secs):
+        with trio.move_on_at(self._first_message_by):
             return await self._read()
-        raise ProtocolError("no message came in time")
+        self._transport.close()  # a sink that can't keep up must not hold it
+        await self._shell.audit(connection_refused(self.session.peer, reason=NOTHING_CAME))
+        raise ProtocolError(NOTHING_CAME)
 
     async def _next_message(self) -> bytes | Begun | None:
         """The next message, or what quick requests leave to do; None when the client has left."""

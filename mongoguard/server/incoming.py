@@ -22,9 +22,10 @@ from mongoguard.server.proxy_header import true_peer
 from mongoguard.server.tls import ListenerTLS, begins_tls, handshake_problem
 from mongoguard.server.transport import SocketTransport, Transport
 
-__all__ = ["Incoming", "IncomingRefused", "receive_client"]
+__all__ = ["NOTHING_CAME", "Incoming", "IncomingRefused", "receive_client"]
 
-_NOTHING_CAME = "no message came in time"
+NOTHING_CAME = "no message came in time"
+"""Said of whoever has not sent its first message when it should be there."""
 
 
 class IncomingRefused(GuardError):
@@ -38,11 +39,15 @@ class IncomingRefused(GuardError):
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A connection on which messages may begin. `peer` holds the client's true address."""
+    """A connection on which messages may begin. `peer` holds the client's true address.
+
+    `first_message_by`: when the first message must have come (Trio's clock).
+    """
 
     transport: Transport
     peer: Peer
     channel: Channel
+    first_message_by: float
 
 
 async def receive_client(
@@ -50,53 +55,57 @@ async def receive_client(
 ) -> Incoming:
     """Do what comes before the first message: the PROXY header, a look at the first bytes, the TLS handshake.
 
-    Raises `IncomingRefused`, `ArrivalRefused` for one too many of its address, and OSError for a client that has gone,
-    or whose first bytes do not come within `handshakeTimeoutSecs`, which the handshake may take too. `tls` is None when
-    net.tls.mode is disabled.
+    All of it, and the first message, has `handshakeTimeoutSecs` together.
+
+    Raises `IncomingRefused`, also for what does not come in time, `ArrivalRefused` for one too many of its address, and
+    OSError for a client that has gone. `tls` is None when net.tls.mode is disabled.
 
     The socket is the caller's to close when this raises.
     """
+    deadline = trio.current_time() + net.handshake_timeout_secs
     ends = peer_of(sock)
     if not net.proxy_protocol.trusts(ends.client):
         arrival.come_from(ends.client)
-    peer = await _true_peer(sock, ends, net)
+    peer = await _true_peer(sock, ends, net, deadline)
     arrival.come_from(peer.client)
     # Behind a balancer a Unix socket says nothing of the way that the client's bytes came.
     is_private = sock.family == socket.AF_UNIX and not peer.is_proxied
     if tls is not None and not is_private:
-        if await _begins_tls(sock, net):
-            return await _encrypted(sock, peer, net, tls)
+        if await _begins_tls(sock, peer, deadline):
+            return await _encrypted(sock, peer, tls, deadline)
         if net.tls.mode == "requireTLS":
             problem = "the client speaks without TLS, which net.tls.mode requireTLS forbids"
             raise IncomingRefused(tls_handshake(peer, reason=problem))
-    return Incoming(SocketTransport(sock), peer, Channel(is_private=is_private))
+    return Incoming(SocketTransport(sock), peer, Channel(is_private=is_private), deadline)
 
 
-async def _begins_tls(sock: socket.socket, net: Net) -> bool:
+async def _begins_tls(sock: socket.socket, peer: Peer, deadline: float) -> bool:
     try:
-        with trio.fail_after(net.handshake_timeout_secs):
+        with trio.fail_at(deadline):
             return await begins_tls(sock)
     except trio.TooSlowError:
-        raise TimeoutError(_NOTHING_CAME) from None
+        raise IncomingRefused(connection_refused(peer, reason=NOTHING_CAME)) from None
 
 
-async def _encrypted(sock: socket.socket, peer: Peer, net: Net, tls: ListenerTLS) -> Incoming:
+async def _encrypted(sock: socket.socket, peer: Peer, tls: ListenerTLS, deadline: float) -> Incoming:
     try:
-        with trio.fail_after(net.handshake_timeout_secs):
+        with trio.fail_at(deadline):
             transport, certificate = await tls.shake_hands(sock)
     except trio.TooSlowError:
         problem = "the TLS handshake did not end in time"
         raise IncomingRefused(tls_handshake(peer, reason=problem)) from None
     except OSError as error:
         raise IncomingRefused(tls_handshake(peer, reason=handshake_problem(error))) from None
-    return Incoming(transport, peer, Channel(is_private=True, certificate=certificate))
+    return Incoming(transport, peer, Channel(is_private=True, certificate=certificate), deadline)
 
 
-async def _true_peer(sock: socket.socket, ends: Peer, net: Net) -> Peer:
+async def _true_peer(sock: socket.socket, ends: Peer, net: Net, deadline: float) -> Peer:
     try:
-        with trio.fail_after(net.handshake_timeout_secs):
+        with trio.fail_at(deadline):
             return await true_peer(sock, ends, net.proxy_protocol)
     except ProtocolError as error:
         raise IncomingRefused(connection_refused(ends, reason=str(error))) from None
     except trio.TooSlowError:
-        raise TimeoutError(_NOTHING_CAME) from None
+        trusted = net.proxy_protocol.trusts(ends.client)
+        reason = "the PROXY header did not come in time" if trusted else NOTHING_CAME
+        raise IncomingRefused(connection_refused(ends, reason=reason)) from None

@@ -33,6 +33,5 @@ class Shell:
     audit: Callable[[AuditEvent], Awaitable[None]]
     users_changed: Callable[[], Awaitable[None]]
     threads: trio.CapacityLimiter
-    handshake_timeout_secs: float
     message_timeout_secs: float
     external: Mapping[type[Effect[Any]], Callable[[Any], Awaitable[Any]]] = field(default_factory=dict)

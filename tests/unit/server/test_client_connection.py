@@ -28,6 +28,7 @@ from mongoguard.errors import (
     UpstreamUnavailable,
 )
 from mongoguard.model.names import UserName
+from mongoguard.model.restriction import Peer
 from mongoguard.proxy.deployment import Deployment, DeploymentView
 from mongoguard.proxy.streaming import Streaming
 from mongoguard.proxy.transactions import CarriedTransactions, OpenTransactions
@@ -47,6 +48,7 @@ class FakeSession:
 
     def __init__(self, flow=None):
         self.connection_id = 1
+        self.peer = Peer(None, None)
         self.max_message_bytes = 100_000
         self.user = None
         self.streaming = Streaming()
@@ -173,6 +175,22 @@ async def test_a_first_message_must_come_in_time(clients, autojump_clock, caplog
     await client.ended()
     assert client.ended_at - began == HANDSHAKE_SECS
     assert "connection 1: closed: no message came in time" in caplog.text
+    event = client.shell.events[0]
+    assert (event.atype, event.param) == ("connectionRefused", {"reason": "no message came in time"})
+
+
+async def test_what_came_before_the_first_message_has_taken_of_its_time(autojump_clock):
+    ours, theirs = socket.socketpair()
+    client = SimpleNamespace(shell=FakeShell(), session=FakeSession())
+    shell = SimpleNamespace(audit=client.shell.audit, external={})
+    arrived = []
+    by = trio.current_time() + 3
+    await ClientConnection(
+        SocketTransport(ours), client.session, shell, lambda: arrived.append(1), by
+    ).serve()
+    assert trio.current_time() == by
+    assert not arrived
+    theirs.close()
 
 
 @pytest.mark.parametrize("with_the_message_before", [True, False])

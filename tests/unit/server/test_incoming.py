@@ -228,12 +228,26 @@ async def test_a_handshake_that_stalls_ends_at_the_deadline(pki, sent, autojump_
     client, accepted = listener.connect()
     client.send(sent)
     began = trio.current_time()
-    with pytest.raises((IncomingRefused, TimeoutError)) as error:
-        await listener.receive(accepted)
+    error = await refused(listener, accepted)
     assert trio.current_time() - began <= TIMEOUT * 1.01
-    if len(sent) > 2:
-        assert str(error.value) == "the TLS handshake did not end in time"
-        assert error.value.event.atype == "tlsHandshake"
+    stalled = "the TLS handshake did not end in time" if len(sent) > 2 else "no message came in time"
+    assert str(error) == stalled
+    assert error.event.atype == ("tlsHandshake" if len(sent) > 2 else "connectionRefused")
+
+
+async def test_the_first_bytes_and_the_handshake_have_one_deadline(pki, autojump_clock):
+    listener = Listener(pki)
+    client, accepted = listener.connect()
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+
+        async def send_late():
+            await trio.sleep(TIMEOUT - 1)
+            client.send(client_hello(3)[:20])
+
+        nursery.start_soon(send_late)
+        assert str(await refused(listener, accepted)) == "the TLS handshake did not end in time"
+    assert trio.current_time() - began == pytest.approx(TIMEOUT)
 
 
 async def test_a_handshake_that_drips_ends_at_the_deadline(pki, autojump_clock):

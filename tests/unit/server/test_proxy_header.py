@@ -216,9 +216,32 @@ async def test_a_header_that_does_not_come_in_time_ends_the_connection(ends, fir
     near, far = ends
     far.sendall(first)
     began = trio.current_time()
-    with pytest.raises(TimeoutError):
+    with pytest.raises(IncomingRefused, match="the PROXY header did not come in time") as error:
         await receive_client(near, net(**UNIX_TRUST), None, Arrivals(1).begin())
     assert trio.current_time() - began == pytest.approx(5)
+    assert (error.value.event.atype, error.value.event.peer) == ("connectionRefused", Peer(None, None))
+
+
+async def test_a_client_that_sends_nothing_is_audited(ends, autojump_clock):
+    near, _ = ends
+    with pytest.raises(IncomingRefused, match="no message came in time") as error:
+        await receive_client(near, net(), None, Arrivals(1).begin())
+    assert error.value.event.param == {"reason": "no message came in time"}
+
+
+async def test_what_the_header_takes_of_the_time_is_taken_from_what_comes_after(ends, autojump_clock):
+    near, far = ends
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+
+        async def send_late():
+            await trio.sleep(4)
+            far.sendall(LINE)
+
+        nursery.start_soon(send_late)
+        incoming = await receive_client(near, net(**UNIX_TRUST), None, Arrivals(1).begin())
+    assert trio.current_time() - began == pytest.approx(4)
+    assert incoming.first_message_by - began == pytest.approx(5)
 
 
 async def test_a_drip_does_not_move_the_deadline(ends, autojump_clock):
@@ -232,7 +255,7 @@ async def test_a_drip_does_not_move_the_deadline(ends, autojump_clock):
 
         nursery.start_soon(drip)
         began = trio.current_time()
-        with pytest.raises(TimeoutError):
+        with pytest.raises(IncomingRefused):
             await receive_client(near, net(**UNIX_TRUST), None, Arrivals(1).begin())
         assert trio.current_time() - began == pytest.approx(5)
         nursery.cancel_scope.cancel()
