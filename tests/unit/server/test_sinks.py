@@ -4,6 +4,8 @@ import errno
 import json
 import logging
 import os
+import subprocess
+import sys
 import threading
 from ipaddress import IPv4Address
 
@@ -15,7 +17,15 @@ from mongoguard.config.sections import AuditLog
 from mongoguard.errors import ConfigError
 from mongoguard.model.restriction import Peer
 from mongoguard.observe.event import AuditEvent
-from mongoguard.server.sinks import BATCH_BYTES, QUEUE_LINES, DiscardingSink, LineSink, open_audit_sink
+from mongoguard.server.sinks import (
+    BATCH_BYTES,
+    QUEUE_LINES,
+    DiscardingSink,
+    LineOutput,
+    LineSink,
+    TakingTurns,
+    open_audit_sink,
+)
 
 PEER = Peer(IPv4Address("10.0.0.7"), IPv4Address("10.0.0.1"), 50123, 27017)
 
@@ -279,3 +289,82 @@ async def test_without_an_audit_log_events_go_nowhere(capfd):
         sink.reopen()
         await sink.write(event())
     assert capfd.readouterr().out == ""
+
+
+# ---- several processes ----------------------------------------------------------------------------------------------
+
+
+class ShortWrites:
+    """A file of a full disk: takes `room` bytes of what it is given, at least one."""
+
+    def __init__(self, path, room):
+        self.output = LineOutput(str(path))
+        self.room = room
+
+    def write(self, data):
+        return self.output.write(data[: self.room])
+
+    def reopen(self):
+        self.output.reopen()
+
+    def close(self):
+        self.output.close()
+
+
+WRITER = """
+import sys
+sys.path[:] = sys.argv[4:]
+from mongoguard.server.sinks import LineOutput, TakingTurns
+class ShortWrites(LineOutput):
+    def write(self, data):
+        return super().write(data[:7])
+output = TakingTurns(ShortWrites(sys.argv[1]), int(sys.argv[2]))
+sys.stdin.readline()
+for number in range(300):
+    data = f"{sys.argv[3] * 40}{number:05d}\\n".encode()
+    while data:
+        data = data[output.write(data):]
+"""
+
+
+def test_lines_of_several_processes_are_whole_though_each_is_written_in_pieces(tmp_path):
+    path = tmp_path / "audit.json"
+    turns = os.memfd_create("turns")
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path), str(turns), letter, *sys.path],
+            stdin=subprocess.PIPE,
+            pass_fds=[turns],
+            text=True,
+        )
+        for letter in "ab"
+    ]
+    try:
+        for writer in writers:
+            writer.stdin.write("go\n")
+            writer.stdin.flush()
+        assert [writer.wait(60) for writer in writers] == [0, 0]
+    finally:
+        os.close(turns)
+        for writer in writers:
+            writer.kill()
+            writer.stdin.close()
+            writer.wait()
+    lines = path.read_text().splitlines()
+    assert sorted(lines) == sorted(f"{letter * 40}{number:05d}" for letter in "ab" for number in range(300))
+
+
+def test_an_error_at_the_beginning_of_a_line_gives_the_turn_back(tmp_path):
+    turns = os.memfd_create("turns")
+    output = TakingTurns(ShortWrites(tmp_path / "a", 3), turns)
+    try:
+        assert output.write(b"abc\n") == 3
+        assert output._in_line
+        assert output.write(b"\n") == 1
+        assert not output._in_line
+        output.close()
+        with pytest.raises(OSError):
+            output.write(b"x\n")
+        assert not output._in_line
+    finally:
+        os.close(turns)
