@@ -61,6 +61,10 @@ class AwaitableHello:
             raise CommandError(31368, "A request with 'maxAwaitTimeMS' must include a 'topologyVersion'")
         if self._counter < 0:
             raise CommandError(31372, "topologyVersion must have a non-negative counter")
+        if milliseconds is not None and milliseconds > _MAX_MS:
+            raise CommandError(
+                159, "Overflow casting from a lower-precision duration to a higher-precision duration"
+            )
         self.is_awaiting = milliseconds is not None
         self.wait_secs = min((milliseconds or 0) / 1000, MAX_AWAIT_SECS)
 
@@ -126,14 +130,10 @@ def _max_await_ms(body: Document) -> int | None:
     given = body.number("maxAwaitTimeMS") or 0
     if math.isnan(given):
         return 0
-    if given > _MAX_MS:
-        raise CommandError(
-            159, "Overflow casting from a lower-precision duration to a higher-precision duration"
-        )
     if given <= -1:
         shown = int(max(given, -(2**63)))
         raise CommandError(51024, f"BSON field 'maxAwaitTimeMS' value must be >= 0, actual value '{shown}'")
-    return int(given)
+    return int(min(given, _MAX_MS + 1))
 
 
 def _wrong_type(path: str, found: str, expected: str) -> CommandError:
