@@ -149,7 +149,11 @@ class Upstream:
 
     async def ask(self, db: str, command: Mapping[str, Any]) -> dict[str, Any]:
         """Run a command of mongoguard's own on the primary, as the service user; the answer may have ok: 0."""
-        message = encode_op_msg(1, 0, encode({**command, "$db": db}))
+        body = {**command, "$db": db}
+        if "setName" in self.hello and not self._topology.snapshot.is_replica_set:
+            # A direct connection to one member: a secondary refuses to be asked as a primary is ("Server Selection").
+            body["$readPreference"] = {"mode": "primaryPreferred"}
+        message = encode_op_msg(1, 0, encode(body))
         with trio.move_on_after(ASK_TIMEOUT_SECS):
             reply = await self.relay(message)
             if may_tell_state_change(reply.message):
