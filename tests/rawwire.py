@@ -7,6 +7,7 @@ wire protocol specification), so that a mistake on one side is not repeated on t
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import importlib
@@ -178,6 +179,11 @@ class RawConnection:
     def send(self, data: bytes) -> None:
         """Send these bytes."""
         self._socket.sendall(data)
+
+    def shut_down(self) -> None:
+        """End the connection under a thread that reads from it, which then reads end of file."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def end_sending(self) -> None:
         """Close our half: the peer reads end of file after what was sent."""
