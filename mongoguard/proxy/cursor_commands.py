@@ -45,7 +45,7 @@ def get_more(session: ClientSession, message: OpMsg, command: Command) -> Flow[b
     collection = body.string("collection") or ""
     if not collection:
         raise CommandError(ErrorCode.INVALID_NAMESPACE, "Collection names cannot be empty")
-    entry = (yield from _find(session, [cursor_id]))[cursor_id]
+    entry = session.cursors.find(cursor_id) or (yield from _find(session, [cursor_id]))[cursor_id]
     if entry is None:
         raise CommandError(ErrorCode.CURSOR_NOT_FOUND, f"cursor id {cursor_id} not found")
     entry.check_get_more(_reader(session, entry), Namespace(command.db, collection), session_id(body))

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from bson import Binary, Int64
 
-from mongoguard.effects import Emit, FetchUser, Relay
+from mongoguard.effects import Emit, FetchUser, FindCursors, Relay
+from mongoguard.errors import UpstreamUnavailable
 from mongoguard.model.names import UserName
 from mongoguard.model.resource_pattern import CLUSTER, ResourcePattern
 from mongoguard.proxy.client_session import ClientSession
-from mongoguard.proxy.cursor_commands import abandon_stream
+from mongoguard.proxy.cursor_commands import MAX_SOUGHT, abandon_stream
 from mongoguard.proxy.cursors import CursorTable
 from mongoguard.proxy.settings import SessionSettings
 from tests.playbook import SERVER, Play, logged_in, make_session, relayed, reply_of, user_with
@@ -345,3 +346,59 @@ def test_what_is_no_stream_of_a_cursor_leaves_nothing_behind():
     gone.cursors.remove(ID)
     for session in (idle, greeting, gone):
         assert list(abandon_stream(session)) == []
+
+
+# ---- several workers ------------------------------------------------------------------------------------------------
+
+
+def test_one_process_asks_nobody_for_an_unknown_cursor():
+    assert refused(opened(), get_more(Int64(78)))["code"] == 43
+
+
+def test_a_cursor_of_another_worker_is_asked_for_and_then_checked_as_ever():
+    elsewhere = opened().cursors.give(ID)
+    table = CursorTable(has_siblings=True)
+    session = make_session(ALICE, cursors=table)
+    asked = Play(session).send(get_more()).expect(FindCursors)
+    assert asked.effect.ids == (ID,)
+    table.add(elsewhere)
+    asked.answer(None).expect(Relay).answer(reply_of(cursor(ID, "nextBatch"))).reply()
+    stranger = make_session(BOB, cursors=table)
+    assert refused(stranger, get_more())["code"] == 13
+
+
+def test_a_stranger_is_refused_a_cursor_that_came_from_another_worker():
+    elsewhere = opened().cursors.give(ID)
+    table = CursorTable(has_siblings=True)
+    for data in (get_more(), kill(ID)):
+        play = Play(make_session(BOB, cursors=table)).send(data)
+        asked = play.expect(FindCursors) if table.find(ID) is None else None
+        if asked is not None:
+            table.add(elsewhere)
+            asked.answer(None)
+        assert play.emitted().result == 13
+        assert play.reply()["code"] == 13
+    assert table.find(ID) is elsewhere
+
+
+def test_an_id_that_no_worker_knows_is_not_found():
+    session = make_session(ALICE, cursors=CursorTable(has_siblings=True))
+    reply = Play(session).send(get_more()).expect(FindCursors).answer(None).reply()
+    assert (reply["ok"], reply["code"]) == (0.0, 43)
+
+
+def test_when_other_workers_cannot_be_asked_the_cursor_is_not_said_to_be_unknown():
+    session = make_session(ALICE, cursors=CursorTable(has_siblings=True))
+    for data in (get_more(), kill(ID)):
+        asked = Play(session).send(data).expect(FindCursors)
+        reply = asked.fail(UpstreamUnavailable("the others do not say")).reply()
+        assert (reply["ok"], reply["code"]) == (0.0, 6)
+
+
+def test_other_workers_are_asked_once_for_the_unknown_ids_of_a_kill_and_for_no_more_than_so_many():
+    table = CursorTable(has_siblings=True)
+    session = opened(cursors=table)
+    asked = Play(session).send(kill(ID, *range(1000, 1000 + 2 * MAX_SOUGHT))).expect(FindCursors)
+    assert asked.effect.ids == tuple(range(1000, 1000 + MAX_SOUGHT))
+    relay = asked.answer(None).expect(Relay)
+    assert relayed(relay.effect)["cursors"] == [ID]
