@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -179,3 +180,24 @@ def test_a_member_by_three_steps_reads_and_does_not_write(guard):
         client.shop.orders.find_one()
         with pytest.raises(OperationFailure, match="not authorized on shop"):
             client.shop.orders.insert_one({})
+
+
+@pytest.mark.parametrize("strategy", ["in_chain", "token_groups"])
+def test_whose_account_is_disabled_is_logged_out_within_the_setting(standalone, samba_ad, tmp_path, strategy):
+    name = f"leaver-{strategy.replace('_', '-')}"
+    samba_ad.add_person(name)
+    samba_ad.add_member("everyone", samba_ad.dn_of(name))
+    table = {samba_ad.group_dn("everyone"): READ}
+    ldap = settings(samba_ad, strategy, roleMapping=table, userCacheStalenessSecs=9)
+    with running(LdapGuard(tmp_path, standalone, ldap)) as guard:
+        with guard.login(name, maxPoolSize=1, retryReads=False) as client:
+            client.shop.orders.find_one()
+            samba_ad.set_enabled(name, enabled=False)
+            disabled = time.monotonic()
+            with pytest.raises(OperationFailure, match="requires authentication"):
+                while True:
+                    sent = time.monotonic()
+                    client.shop.orders.find_one()
+                    assert sent < disabled + 9, "what is sent later is decided by an answer that knows of it"
+                    time.sleep(0.1)
+        assert "the account is disabled" in guard.log

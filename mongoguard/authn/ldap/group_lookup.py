@@ -10,6 +10,9 @@ In: the query template, the strategy, names. Out: a flow of group DNs. Must not 
 * `token_groups`: the SIDs in the user's tokenGroups, which alone include the primary group. The template then says
   where groups are and which count, and holds no placeholder: `DC=example,DC=org??sub?(objectClass=group)`.
 
+The last two are Active Directory's, and look at the user's account, too: one that is disabled keeps its groups, and has
+none here. So who was logged in when it was disabled is logged out when its groups are asked for again.
+
 Reaching a bound refuses the login: a list that was cut short would be an answer nobody configured.
 """
 
@@ -22,7 +25,14 @@ from enum import StrEnum
 from mongoguard.authn.ldap.distinguished_name import DistinguishedName
 from mongoguard.authn.ldap.filter_template import IN_CHAIN
 from mongoguard.authn.ldap.filter_text import escape_filter_octets
-from mongoguard.authn.ldap.query import ANY_ENTRY, LdapFlow, LdapQuery, LdapRefusal, SearchScope
+from mongoguard.authn.ldap.query import (
+    ANY_ENTRY,
+    LdapEntry,
+    LdapFlow,
+    LdapQuery,
+    LdapRefusal,
+    SearchScope,
+)
 from mongoguard.authn.ldap.query_template import (
     MAX_GROUPS,
     PROVIDED_USER,
@@ -43,6 +53,10 @@ TERMS_IN_A_FILTER = 50
 
 _ACTIVE_DIRECTORY = "1.2.840.113556.1.4.800"
 """LDAP_CAP_ACTIVE_DIRECTORY_OID, which the root entry of such a server lists (MS-ADTS 3.1.1.3.4.3.1)."""
+
+
+_ACCOUNT_CONTROL, _ACCOUNT_DISABLED = "userAccountControl", 2
+"""ADS_UF_ACCOUNT_DISABLE (MS-ADTS 2.2.16)."""
 
 
 class NestedGroups(StrEnum):
@@ -83,12 +97,15 @@ class GroupLookup:
     def groups(self, user_dn: str, provided_user: str) -> LdapFlow[tuple[str, ...]]:
         """The DNs of all groups, in the directory's spelling; `user_dn` is the mapped name.
 
-        Raises `LdapRefusal` when a bound is reached, or an answer cannot be used.
+        Raises `LdapRefusal` when a bound is reached, an answer cannot be used, or the account is disabled.
         """
         if self.strategy is NestedGroups.RECURSIVE:
             return (yield from self._recursive(user_dn))
         if self.strategy is NestedGroups.TOKEN_GROUPS:
             return (yield from self._of_sids((yield from _token_sids(user_dn))))
+        if self.strategy is NestedGroups.IN_CHAIN and isinstance(_parsed(user_dn), DistinguishedName):
+            for entry in (yield LdapQuery(user_dn, SearchScope.BASE, ANY_ENTRY, (_ACCOUNT_CONTROL,))):
+                _check_account(entry)
         return (yield from self.template.groups(user_dn, provided_user))
 
     def _recursive(self, user_dn: str) -> LdapFlow[tuple[str, ...]]:
@@ -147,7 +164,9 @@ def _token_sids(user_dn: str) -> LdapFlow[list[bytes]]:
     """The SIDs of the user's token. Active Directory computes them for base searches alone."""
     if isinstance(_parsed(user_dn), str):
         raise LdapRefusal("tokenGroups is read from the user's entry, and the mapped name is not a DN")
-    entries = yield LdapQuery(user_dn, SearchScope.BASE, ANY_ENTRY, ("tokenGroups",))
+    entries = yield LdapQuery(user_dn, SearchScope.BASE, ANY_ENTRY, ("tokenGroups", _ACCOUNT_CONTROL))
+    for entry in entries:
+        _check_account(entry)
     sids = [sid for entry in entries for sid in entry.octets("tokenGroups")]
     if len(entries) != 1 or not sids:
         raise LdapRefusal(
@@ -158,6 +177,17 @@ def _token_sids(user_dn: str) -> LdapFlow[list[bytes]]:
     if not all(_is_sid(sid) for sid in sids):
         raise LdapRefusal("the directory returned a tokenGroups value that is no SID")
     return sids
+
+
+def _check_account(entry: LdapEntry) -> None:
+    """Refuse a disabled account. One that the service may not read the state of is not known to be disabled."""
+    for text in entry.texts(_ACCOUNT_CONTROL):
+        try:
+            is_disabled = int(text) & _ACCOUNT_DISABLED
+        except ValueError:
+            raise LdapRefusal(f"the directory returned a {_ACCOUNT_CONTROL} that is no number") from None
+        if is_disabled:
+            raise LdapRefusal("the account is disabled")
 
 
 def _is_sid(octets: bytes) -> bool:

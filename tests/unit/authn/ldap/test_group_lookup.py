@@ -101,13 +101,14 @@ def test_more_groups_than_the_bound_over_several_levels_are_refused():
 
 @pytest.mark.parametrize("strategy", ["direct", "recursive", "in_chain"])
 def test_ten_thousand_groups_are_refused(strategy):
+    account = [[]] if strategy == "in_chain" else []
     with pytest.raises(LdapRefusal, match=f"more than {MAX_GROUPS} groups"):
-        groups(BY_MEMBER, strategy, names(*[f"cn={i}" for i in range(10_000)]))
+        groups(BY_MEMBER, strategy, *account, names(*[f"cn={i}" for i in range(10_000)]))
 
 
 def test_in_chain_asks_the_filter_with_the_matching_rule_and_keeps_its_other_assertions():
     template = "DC=x??sub?(&(objectClass=group)(cn=mongo-*)(member={USER}))"
-    result, (query,) = groups(template, "in_chain", names("CN=a"), user=r"CN=a\, (b),DC=x")
+    result, (_, query) = groups(template, "in_chain", [], names("CN=a"), user=r"CN=a\, (b),DC=x")
     assert result == ("CN=a",)
     member = r"CN=a\5c, \28b\29,DC=x"
     assert query.filter == f"(&(objectClass=group)(cn=mongo-*)(member:{IN_CHAIN_RULE}:={member}))"
@@ -115,8 +116,33 @@ def test_in_chain_asks_the_filter_with_the_matching_rule_and_keeps_its_other_ass
 
 def test_in_chain_takes_the_template_of_mongodbs_manual():
     template = f"DC=x??sub?(&(objectClass=group)(member:{IN_CHAIN_RULE}:={{USER}}))"
-    (query,) = groups(template, "in_chain", [])[1]
+    _, query = groups(template, "in_chain", [], [])[1]
     assert query.filter == f"(&(objectClass=group)(member:{IN_CHAIN_RULE}:={USER}))"
+
+
+@pytest.mark.parametrize("control", ["514", "66050", "-2147483134"])
+@pytest.mark.parametrize("strategy", ["in_chain", "token_groups"])
+def test_a_disabled_account_has_no_groups(strategy, control):
+    template = BY_MEMBER if strategy == "in_chain" else "DC=x??sub"
+    with pytest.raises(LdapRefusal, match="the account is disabled"):
+        groups(template, strategy, [entry(USER, tokenGroups=(SID,), userAccountControl=(control,))])
+
+
+@pytest.mark.parametrize("control", [("512",), ("-2147483136",), ()])
+def test_any_other_account_has(control):
+    account = [entry(USER, userAccountControl=control)]
+    result, queries = groups(BY_MEMBER, "in_chain", account, names("CN=a"))
+    assert result == ("CN=a",)
+    assert queries[0] == LdapQuery(USER, SearchScope.BASE, "(objectClass=*)", ("userAccountControl",))
+
+
+def test_an_account_whose_state_cannot_be_read_is_refused():
+    with pytest.raises(LdapRefusal, match="no number"):
+        groups(BY_MEMBER, "in_chain", [entry(USER, userAccountControl=("on",))])
+
+
+def test_a_name_that_is_no_dn_has_no_account_to_look_at():
+    assert groups(BY_MEMBER, "in_chain", names("CN=a"), user="alice@x.org")[0] == ("CN=a",)
 
 
 def test_token_groups_are_read_from_the_users_entry_with_a_base_search():
@@ -128,7 +154,9 @@ def test_token_groups_are_read_from_the_users_entry_with_a_base_search():
         names("CN=Domain Users"),
     )
     assert result == ("CN=Domain Users",)
-    assert queries[0] == LdapQuery(USER, SearchScope.BASE, "(objectClass=*)", ("tokenGroups",))
+    assert queries[0] == LdapQuery(
+        USER, SearchScope.BASE, "(objectClass=*)", ("tokenGroups", "userAccountControl")
+    )
     sid = "".join(f"\\{b:02x}" for b in SID)
     assert queries[1] == LdapQuery("DC=x", SearchScope.SUB, f"(&(objectClass=group)(objectSid={sid}))")
 
