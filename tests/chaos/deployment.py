@@ -191,12 +191,12 @@ def chaos_on_a_standalone(directory: Path) -> Iterator[Chaos]:
 
 
 @contextmanager
-def chaos_on_a_set(directory: Path, settings: Mapping[str, Any] | None = None) -> Iterator[Chaos]:
-    """A replica set of three members, which elect, freeze and die."""
+def chaos_on_a_set(directory: Path) -> Iterator[Chaos]:
+    """A replica set of three members, which elect, freeze and die, behind a mongoguard of two workers, which die too."""
     members = ReplicaSetOfThree(directory / "set")
     try:
         members.start().wait()
-        with Chaos(directory, members, settings).started() as chaos:
+        with Chaos(directory, members, {"workers": 2}).started() as chaos:
             yield chaos
     finally:
         members.kill()

@@ -36,16 +36,16 @@ RENEW_SESSION_EVERY = 200
 
 DRIVER_OPTIONS: Mapping[str, tuple[Mapping[str, str], float]] = {
     # one deadline for an operation with all its retries
-    "timeoutMS": ({"timeoutMS": "4000"}, 4.0),
+    "timeoutMS": ({"timeoutMS": "3000"}, 3.0),
     # deadlines of single steps: selection, connecting, four exchanges of a login, the exchange itself; and all again
     "socketTimeoutMS": (
         {
-            "serverSelectionTimeoutMS": "4000",
-            "connectTimeoutMS": "2000",
-            "socketTimeoutMS": "2000",
-            "waitQueueTimeoutMS": "2000",
+            "serverSelectionTimeoutMS": "3000",
+            "connectTimeoutMS": "1500",
+            "socketTimeoutMS": "1500",
+            "waitQueueTimeoutMS": "1500",
         },
-        32.0,
+        24.0,
     ),
 }
 """Two ways to set deadlines, and how long a command may take at most with each (seconds)."""

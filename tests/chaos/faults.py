@@ -203,4 +203,5 @@ ON_A_SET: Sequence[Fault] = (
     Fault("primary killed", _kill_primary),
     Fault("primary frozen", _freeze_primary),
     Fault("step-downs", _step_down_again_and_again),
+    Fault("worker killed", _kill_worker),
 )

@@ -21,7 +21,7 @@ from tests.rawwire import ConnectionEnded, Message, RawConnection, op_msg
 
 __all__ = ["Churner", "Leaver", "Pipeliner"]
 
-WAIT_SECS = 2.0
+WAIT_SECS = 1.5
 """How long these clients wait for bytes."""
 
 LONG_SECS = 40

@@ -61,6 +61,8 @@ class StormReport:
     relayed: frozenset[str]
     before: Footprint
     after: Footprint
+    most_upstream_sockets: int
+    """What so many clients may leave behind in mongoguard's pools; they are closed when they have been idle for long."""
     upstream_connections: int
     operations_left: int
     statuses: Sequence[int | None]
@@ -98,6 +100,7 @@ def run_storm(chaos: Chaos, faults: Sequence[Fault], seed: int, seconds: float) 
         relayed=frozenset(p.name for p in clients.plans if p.address == chaos.access.address),
         before=before,
         after=after,
+        most_upstream_sockets=_most_upstream_sockets(chaos, len(clients.plans)),
         upstream_connections=chaos.connections_of_mongoguard(),
         operations_left=operations,
         statuses=statuses,
@@ -105,6 +108,13 @@ def run_storm(chaos: Chaos, faults: Sequence[Fault], seed: int, seconds: float) 
         guard_log=chaos.guard.log,
         guard_restarted=chaos.guard.pid != pid or not chaos.guard.running,
     )
+
+
+def _most_upstream_sockets(chaos: Chaos, clients: int) -> int:
+    """Each of mongoguard's processes: a connection a client and those of killed ones, two monitors, one question."""
+    at_once = clients + max((len(doomed.plans) for doomed in chaos.doomed), default=0)
+    processes = max(1, chaos.footprint().processes - 1)
+    return len(chaos.mongods) * (at_once + 3 * processes)
 
 
 def _schedule(faults: Sequence[Fault], dice: random.Random, began: float, seconds: float) -> Iterator[Fault]:

@@ -19,6 +19,12 @@ BUSY_SECS = 5.0
 MORE_MEGABYTES = 40.0
 """Memory after a storm may be above the level before by so much: arenas of the allocator, tables that have grown once."""
 
+PATIENT_SECS = 1.5
+"""The shortest deadline of a client for one step: who fails later may have met nothing but a busy machine."""
+
+MAX_LATE_SHARE = 0.02
+"""So many of all operations may end that way outside of any fault."""
+
 AT_MOST = 12
 """Events of a kind that are told in full."""
 
@@ -27,7 +33,11 @@ def violations(report: StormReport) -> Iterator[str]:
     """Everything that must not be, a sentence each."""
     yield from _first("a wrong reply", (event for event in report.events if event.outcome is Outcome.BREACH))
     yield from _first("a hang", (event for event in report.events if _hangs(event)))
-    yield from _first("a failure without a fault", _unexplained(report))
+    unexplained = list(_unexplained(report))
+    late = [event for event in unexplained if event.ended - event.began >= PATIENT_SECS]
+    yield from _first("a failure without a fault", (event for event in unexplained if event not in late))
+    if len(late) > MAX_LATE_SHARE * len(report.events):
+        yield from _first("a deadline that was missed without a fault", iter(late))
     yield from _recoveries(report)
     yield from _leaks(report)
     if any(status != 0 for status in report.statuses):
@@ -82,6 +92,8 @@ def _leaks(report: StormReport) -> Iterator[str]:
     left = report.operations_left + sum(bout.operations_left for bout in report.bouts)
     if left:
         yield f"{left} operations of clients that have gone still run upstream"
+    if after.upstream_sockets > report.most_upstream_sockets:
+        yield f"{after.upstream_sockets} sockets to the upstream, where {report.most_upstream_sockets} are enough"
     if report.upstream_connections > after.upstream_sockets:
         yield (
             f"the upstream holds {report.upstream_connections} connections of mongoguard, "
