@@ -7,10 +7,11 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["DATABASE", "CannotMeasure", "Figures", "LoadGenerator", "cpu_seconds"]
+__all__ = ["DATABASE", "CannotMeasure", "Figures", "LoadGenerator", "process_cpu_seconds", "with_children"]
 
 DATABASE = "mongoguard_benchmark"
 
@@ -24,13 +25,14 @@ class CannotMeasure(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One run: throughput, latencies in microseconds, and the operations that the server did for it."""
+    """One run: throughput, latencies in microseconds, and the CPU time that each process asked for used meanwhile."""
 
+    operations: int
     per_second: float
     p50_us: float
     p95_us: float
     p99_us: float
-    operations_with_warm_up: int
+    cpu_seconds: tuple[float, ...]
 
 
 class LoadGenerator:
@@ -64,9 +66,14 @@ class LoadGenerator:
         """Make the documents that the workloads read."""
         self._run(uri, self._database, "prepare")
 
-    def measure(self, uri: str, workload: str, connections: int, seconds: float) -> Figures:
-        """Run a workload ("point" or "thousand") and return its figures."""
-        found = json.loads(self._run(uri, self._database, workload, str(connections), str(seconds)))
+    def measure(
+        self, uri: str, workload: str, connections: int, seconds: float, pids: Sequence[int] = ()
+    ) -> Figures:
+        """Run a workload (loadgen.c lists them); `pids` of those processes whose CPU time is wanted."""
+        found = json.loads(
+            self._run(uri, self._database, workload, str(connections), str(seconds), *map(str, pids))
+        )
+        found["cpu_seconds"] = tuple(found["cpu_seconds"])
         return Figures(**{name: found[name] for name in Figures.__slots__})
 
     def _run(self, *arguments: str) -> str:
@@ -76,15 +83,13 @@ class LoadGenerator:
         return done.stdout
 
 
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process and its children that are alive (workers), from /proc."""
-    ticks = 0
-    for process in [pid, *_children(pid)]:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])  # utime, stime
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _children(pid: int) -> list[int]:
+def with_children(pid: int) -> list[int]:
+    """A process and its children that are alive now (workers)."""
     listed = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
-    return [int(child) for text in listed for child in text.split()]
+    return [pid, *(int(child) for text in listed for child in text.split())]
+
+
+def process_cpu_seconds(pid: int) -> float:
+    """User and system time of a process, from /proc."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime, stime
