@@ -134,7 +134,10 @@ class _LinkedSiblings:
 
     async def _count_login(self, effect: CountLogin) -> None:
         fields = _login_fields(effect.user, effect.address)
-        await self._ask("count login", {**fields, "isFailure": effect.is_failure})
+        try:
+            await self._ask("count login", {**fields, "isFailure": effect.is_failure})
+        except UpstreamUnavailable as error:  # a guess that nobody has counted is not answered
+            raise UpstreamConnectionLost(f"whether a login was counted: {error}") from None
 
     async def _take_connection(self, effect: TakeConnection) -> bool:
         number = self._holders.setdefault(effect.holder, next(self._numbers))
