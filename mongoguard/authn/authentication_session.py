@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, cast
 
-from mongoguard.authn.channel import Channel
+from mongoguard.authn.channel import Channel, ClientCertificate
 from mongoguard.authn.conversation import AuthenticationFailure, Expiry, ServerConversation, Step
 from mongoguard.authn.hello_fields import speculative_attempt, supported_mechs_name
 from mongoguard.authn.logins import LoginAttempt, Logins
@@ -88,6 +88,11 @@ class AuthenticationSession:
     def user(self) -> User | None:
         """Who is logged in."""
         return self._user
+
+    @property
+    def certificate(self) -> ClientCertificate | None:
+        """The certificate that the client has shown, whoever is logged in."""
+        return self._channel.certificate
 
     @property
     def expiry(self) -> Expiry | None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cryptography.x509 import Name
+
 from mongoguard.model.names import RoleName
 
 __all__ = ["Channel", "ClientCertificate"]
@@ -19,13 +21,16 @@ class ClientCertificate:
     `subject` is spelled as mongod spells it; empty when it has no spelling. `not_after` is in seconds since the epoch.
     `roles` are those of MongoDB's role extension, where the configuration lets this certificate's authority grant them;
     None without. `refusal`: why nobody may log in with it all the same (it looks like one of the deployment's own
-    servers, say); empty when somebody may.
+    servers, say); empty when somebody may. `issuer` and `serial` are what a revocation list names it by; no issuer: its
+    name can't be read.
     """
 
     subject: str
     not_after: float
     roles: tuple[RoleName, ...] | None = None
     refusal: str = ""
+    issuer: Name | None = None
+    serial: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -301,6 +301,8 @@ class Application:
             self.invalidate_users()
         if prepared.tls is not None and self._tls is not None:
             self._tls.adopt(settings.net.tls, settings.set_parameter, prepared.tls)
+            for connection in self._connections:
+                connection.end_if_revoked(self._tls.revokes)
         set_verbosity(settings.system_log)
         self._arrivals.max_open = settings.net.max_incoming_connections
         self._siblings.limits_changed(settings)

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import trio
 
+from mongoguard.authn.channel import ClientCertificate
 from mongoguard.effects import (
     AskUpstream,
     AwaitTopologyChange,
@@ -79,6 +80,7 @@ class ClientConnection:
         self._shell = shell
         self._arrived = arrived
         self._first_message_by = first_message_by
+        self._end_reason = "Client has disconnected"
         self._reader = MessageReader(session.max_message_bytes)
         self._scope = trio.CancelScope()
         self._is_told_to_end = False
@@ -120,6 +122,15 @@ class ClientConnection:
     def cancel(self) -> None:
         """End now, in mid-command too."""
         self._scope.cancel()
+
+    def end_if_revoked(self, is_revoked: Callable[[ClientCertificate | None], bool]) -> None:
+        """End now when the client's certificate does not count any more, whoever is logged in."""
+        if is_revoked(self.session.authentication.certificate):
+            log.warning(
+                "connection %d: closed: its client's certificate is revoked", self.session.connection_id
+            )
+            self._end_reason = "The client's certificate has been revoked"
+            self.cancel()
 
     def drain(self) -> None:
         """End as soon as neither a request nor a transaction is under way."""
@@ -310,7 +321,7 @@ class ClientConnection:
         """Leave a logout message in the audit stream for whoever was still logged in, and no cursor of a stream."""
         with trio.CancelScope(shield=True, deadline=trio.current_time() + LOG_OUT_SECS):
             try:
-                await self._carry_out(self.session.authentication.log_out("Client has disconnected"))
+                await self._carry_out(self.session.authentication.log_out(self._end_reason))
             except GuardError as error:
                 log.warning("connection %d: no logout event: %s", self.session.connection_id, error)
             except Exception:

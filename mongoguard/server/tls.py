@@ -1,7 +1,7 @@
 """TLS on the listener: handshakes, what the client's certificate says, and new files without a restart.
 
 In: accepted sockets of clients that begin TLS. Out: transports, and `ClientCertificate`s. Must not know what is spoken
-on them. A reload is for the connections that come after it; those before keep what they have.
+on them. A reload is for the connections that come after it; of those before, who keeps them asks which are revoked.
 """
 
 from __future__ import annotations
@@ -82,6 +82,10 @@ class ListenerTLS:
         self._tls, self._parameters, self._loaded = tls, parameters, loaded
         self._warn(loaded)
 
+    def revokes(self, certificate: ClientCertificate | None) -> bool:
+        """Whether the revocation lists in use name a certificate that was verified by earlier ones."""
+        return certificate is not None and self._loaded.revokes(certificate)
+
     async def shake_hands(self, sock: socket.socket) -> tuple[TLSTransport, ClientCertificate | None]:
         """Take over a socket and do the handshake on it; a failure closes it, and raises OSError. Sets no deadline."""
         loaded = self._loaded
@@ -89,6 +93,8 @@ class ListenerTLS:
         try:
             await shake_hands(secured)
             certificate = self._certificate(secured, loaded)
+            if self._loaded is not loaded and self.revokes(certificate):
+                raise ssl.SSLError("certificate revoked")
             return TLSTransport(secured), certificate
         except BaseException:
             _take_what_waits(secured)
@@ -148,7 +154,7 @@ def handshake_problem(error: OSError) -> str:
         case ssl.SSLEOFError() | ssl.SSLZeroReturnError() | ConnectionError():
             return "the client left during the TLS handshake"
         case ssl.SSLError():
-            words = (error.reason or str(error)).lower().replace("_", " ")
+            words = (getattr(error, "reason", "") or str(error)).lower().replace("_", " ")  # ours have no reason
             return f"the TLS handshake failed: {words}"
         case _:
             return f"the TLS handshake failed: {error.strerror or type(error).__name__}"

@@ -12,13 +12,14 @@ from __future__ import annotations
 import hashlib
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
 
+from mongoguard.authn.channel import ClientCertificate
 from mongoguard.authn.x509.certificate import CertificatePolicy
 from mongoguard.authn.x509.membership import MemberAttributes, members_of_dn, members_of_subject
 from mongoguard.authn.x509.subject import read_subject
@@ -35,11 +36,17 @@ _CRL = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTA
 
 @dataclass(frozen=True, slots=True)
 class LoadedTLS:
-    """Everything that a handshake needs, of one state of the files."""
+    """Everything that a handshake needs, of one state of the files. `revoked`: serial numbers by their authority."""
 
     context: ssl.SSLContext
     policy: CertificatePolicy
     warnings: tuple[str, ...]
+    revoked: Mapping[x509.Name, frozenset[int]]
+
+    def revokes(self, certificate: ClientCertificate) -> bool:
+        """Whether a revocation list names it. What no list is there for is not looked at: OpenSSL refuses that."""
+        issuer = certificate.issuer
+        return issuer is not None and certificate.serial in self.revoked.get(issuer, ())
 
 
 def load_tls(tls: TLS, parameters: SetParameter, now: float) -> LoadedTLS:
@@ -51,9 +58,11 @@ def load_tls(tls: TLS, parameters: SetParameter, now: float) -> LoadedTLS:
     if tls.ca_file is not None:
         _load_authorities(context, tls.ca_file, tls.allow_connections_without_certificates)
         warnings += _unknown_authorities(context, parameters)
+    lists: Sequence[x509.CertificateRevocationList] = ()
     if tls.crl_file is not None:
-        warnings += _load_revocation_lists(context, tls.crl_file, now)
-    return LoadedTLS(context, _policy(own, tls, parameters), tuple(warnings))
+        lists = _load_revocation_lists(context, tls.crl_file)
+        warnings += _out_of_date(lists, tls.crl_file, now)
+    return LoadedTLS(context, _policy(own, tls, parameters), tuple(warnings), _revoked(lists))
 
 
 def _new_context(tls: TLS, parameters: SetParameter) -> ssl.SSLContext:
@@ -130,7 +139,7 @@ def _unknown_authorities(context: ssl.SSLContext, parameters: SetParameter) -> I
             )
 
 
-def _load_revocation_lists(context: ssl.SSLContext, path: str, now: float) -> Iterator[str]:
+def _load_revocation_lists(context: ssl.SSLContext, path: str) -> Sequence[x509.CertificateRevocationList]:
     content = _read(path, "net.tls.CRLFile")
     try:
         lists = [x509.load_pem_x509_crl(block) for block in _CRL.findall(content)]
@@ -140,6 +149,17 @@ def _load_revocation_lists(context: ssl.SSLContext, path: str, now: float) -> It
     if not lists:
         raise ConfigError(f"net.tls.CRLFile: {path}: expected revocation lists in PEM form")
     context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+    return lists
+
+
+def _revoked(lists: Iterable[x509.CertificateRevocationList]) -> Mapping[x509.Name, frozenset[int]]:
+    revoked: dict[x509.Name, frozenset[int]] = {}
+    for crl in lists:
+        revoked[crl.issuer] = revoked.get(crl.issuer, frozenset()) | {one.serial_number for one in crl}
+    return revoked
+
+
+def _out_of_date(lists: Iterable[x509.CertificateRevocationList], path: str, now: float) -> Iterator[str]:
     return (
         f"net.tls.CRLFile: {path}: a list is out of date since {_day(ends)}: its authority's certificates are refused"
         for ends in (crl.next_update_utc for crl in lists)

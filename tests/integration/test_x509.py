@@ -341,14 +341,20 @@ def test_a_session_ends_with_its_certificate(tls_guard: TLSGuard, pki: Pki) -> N
     tls_guard.wait_for_log("the credential of this login has expired")
 
 
-def test_new_files_are_for_new_connections_and_live_ones_go_on(
+def test_new_files_are_for_new_connections_and_live_ones_go_on_unless_they_are_revoked(
     known: Mongod, pki: Pki, tmp_path: Path
 ) -> None:
     server, crl = tmp_path / "server.pem", tmp_path / "list.crl"
     server.write_bytes(pki.server.read_bytes())
     crl.write_bytes(pki.crl.read_bytes())
     tls = {"certificateKeyFile": str(server), "CRLFile": str(crl)}
-    with running(TLSGuard(tmp_path, known, pki, tls=tls)) as guard, guard.x509_client(pki.client) as live:
+    twin = pki.authority.issue("client-twin.pem", load(pki.client).subject, CLIENT)
+    with (
+        running(TLSGuard(tmp_path, known, pki, tls=tls)) as guard,
+        guard.x509_client(pki.client) as live,
+        guard.x509_client(twin) as other,
+    ):
+        others = other.admin.command("whatsmyuri")["you"]
         before = live.admin.command("connectionStatus"), live.admin.command("whatsmyuri")["you"]
         assert seen(guard) == load(pki.server)
 
@@ -370,7 +376,10 @@ def test_new_files_are_for_new_connections_and_live_ones_go_on(
         while guard.log.count("SIGHUP: net.tls is reloaded") < 2:
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        assert live.admin.command("whatsmyuri")["you"] == before[1]
+        guard.wait_for_event("logout", "The client's certificate has been revoked")
+        with pytest.raises((AutoReconnect, ServerSelectionTimeoutError)):
+            live.admin.command("ping")
+        assert other.admin.command("whatsmyuri")["you"] == others
         with (
             guard.x509_client(pki.client) as late,
             pytest.raises((AutoReconnect, ServerSelectionTimeoutError)),

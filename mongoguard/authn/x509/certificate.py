@@ -64,14 +64,22 @@ def read_client_certificate(
         raise ValueError("a certificate of an unknown version") from None
     not_after = parsed.not_valid_after_utc.timestamp()
     subject = ""
+    issuer, serial = _issuer(parsed), parsed.serial_number
     try:
         found = _subject(parsed)
         subject = str(found)
         _check_membership(parsed, found, policy)
         roles = _roles(parsed, issuers, policy)
     except _Refused as refusal:
-        return ClientCertificate(subject, not_after, refusal=str(refusal))
-    return ClientCertificate(subject, not_after, roles)
+        return ClientCertificate(subject, not_after, refusal=str(refusal), issuer=issuer, serial=serial)
+    return ClientCertificate(subject, not_after, roles, issuer=issuer, serial=serial)
+
+
+def _issuer(certificate: x509.Certificate) -> x509.Name | None:
+    try:
+        return certificate.issuer
+    except ValueError:
+        return None
 
 
 def _subject(certificate: x509.Certificate) -> Subject:

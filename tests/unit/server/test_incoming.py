@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mongoguard.config.sections import Net, SetParameter
 from mongoguard.errors import ConfigError
 from mongoguard.model.names import RoleName
+from mongoguard.server import tls as server_tls
 from mongoguard.server.arrivals import Arrivals
 from mongoguard.server.incoming import IncomingRefused, receive_client
 from mongoguard.server.tls import ListenerTLS
@@ -416,3 +417,43 @@ async def test_a_client_certificate_that_ends_soon_is_warned_of_once(pki, caplog
         r.getMessage() for r in caplog.records
     ]
     assert len(caplog.records) == 1
+
+
+def revoking(pki, *certificates):
+    """A list on which these are, too; the authority forgets it at once."""
+    before = pki.authority._revoked[:]
+    pki.authority.revoke(*certificates)
+    try:
+        path = pki.authority.revocation_list("now.crl")
+        text = path.read_bytes()
+        path.unlink()
+        return text
+    finally:
+        pki.authority._revoked[:] = before
+
+
+async def test_a_new_list_revokes_certificates_that_were_verified_before_and_no_other(pki, tmp_path):
+    crl = tmp_path / "list.crl"
+    crl.write_bytes(pki.crl.read_bytes())
+    listener = Listener(pki, CRLFile=str(crl))
+    shown = [await certificate_of(listener, path) for path in (pki.client, pki.client_roles)]
+    assert [listener.tls.revokes(one) for one in (*shown, None)] == [False, False, False]
+    crl.write_bytes(revoking(pki, pki.client))
+    reload(listener)
+    assert [listener.tls.revokes(one) for one in (*shown, None)] == [True, False, False]
+
+
+async def test_a_list_that_comes_during_a_handshake_counts_for_it(pki, tmp_path, monkeypatch):
+    crl = tmp_path / "list.crl"
+    crl.write_bytes(pki.crl.read_bytes())
+    listener = Listener(pki, CRLFile=str(crl))
+    shake_hands = server_tls.shake_hands
+
+    async def slowly(secured):
+        await shake_hands(secured)
+        crl.write_bytes(revoking(pki, pki.client))
+        reload(listener)
+
+    monkeypatch.setattr(server_tls, "shake_hands", slowly)
+    _, error = await listener.handshake(client_context(pki, pki.client))
+    assert "certificate revoked" in str(error)
