@@ -3,7 +3,7 @@
 import errno
 import socket
 import stat
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from ipaddress import IPv4Address
 
 import pytest
@@ -14,7 +14,13 @@ from mongoguard.config.sections import Net
 from mongoguard.errors import ConfigError
 from mongoguard.model.restriction import Peer
 from mongoguard.server import listener
-from mongoguard.server.listener import accept_for_ever, close_listeners, open_listeners, peer_of
+from mongoguard.server.listener import (
+    accept_for_ever,
+    close_listeners,
+    open_listeners,
+    open_worker_listeners,
+    peer_of,
+)
 
 
 @pytest.fixture
@@ -149,3 +155,70 @@ async def test_accepting_ends_when_the_listener_is_closed(opened):
         close_listeners(listeners)
     with suppress(OSError):
         assert listeners[0].fileno() == -1
+
+
+# ---- several processes ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shared():
+    """Opens listeners for several processes; they are closed at the end."""
+    found = []
+
+    def open_(workers, **fields):
+        found.extend(open_worker_listeners(Net.model_validate({"port": 0, **fields}), workers))
+        return found[-workers:]
+
+    yield open_
+    for own in found:
+        close_listeners(own)
+
+
+def test_each_process_has_a_socket_of_its_own_on_every_address(shared, tmp_path):
+    path = tmp_path / "guard.sock"
+    listeners = shared(3, bindIp=f"127.0.0.1,127.0.0.2,{path}")
+    names = [[sock.getsockname() for sock in own] for own in listeners]
+    assert names[0] == names[1] == names[2]
+    assert len({sock.fileno() for own in listeners for sock in own}) == 7, "the Unix socket is one for all"
+
+
+def test_connections_are_spread_over_the_sockets_and_wait_at_each(shared):
+    listeners = shared(2, bindIp="127.0.0.1")
+    address = listeners[0][0].getsockname()
+    with ExitStack() as stack:
+        for _ in range(64):
+            stack.enter_context(socket.create_connection(address))
+        counts = []
+        for (sock,) in listeners:
+            counts.append(0)
+            with suppress(BlockingIOError):
+                while True:
+                    sock.accept()[0].close()
+                    counts[-1] += 1
+    assert sum(counts) == 64
+    assert min(counts) > 5
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nobody_else_may_listen_where_several_processes_do(shared, workers):
+    port = shared(2, bindIp="127.0.0.1")[0][0].getsockname()[1]
+    with pytest.raises(ConfigError, match="Address already in use"):
+        open_worker_listeners(Net.model_validate({"port": port}), workers)
+
+
+def test_several_processes_do_not_join_an_only_one_nor_each_other_half_way(shared, opened, tmp_path):
+    port = opened(bindIp="127.0.0.2")[0].getsockname()[1]
+    path = tmp_path / "guard.sock"
+    with pytest.raises(ConfigError, match=rf"cannot listen on 127.0.0.2:{port}"):
+        open_worker_listeners(Net.model_validate({"port": port, "bindIp": f"127.0.0.1,127.0.0.2,{path}"}), 2)
+    assert not path.exists()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", port))
+
+
+def test_a_process_that_stops_listening_leaves_the_file_to_the_others(shared, tmp_path):
+    path = tmp_path / "guard.sock"
+    (own,) = shared(1, bindIp=str(path))
+    close_listeners(own, remove=False)
+    assert path.exists()
+    path.unlink()
