@@ -51,7 +51,15 @@ def common_hello(hello: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) 
 
 
 async def _probe_impersonation(connection: UpstreamConnection) -> Impersonation:
-    """Try both spellings with a command that does nothing."""
+    """Try both spellings with a command that does nothing; first what no server that reads `$audit` may accept.
+
+    Other servers than mongod pass over fields that they do not know: such a one would seem to take every name, and
+    would keep no user's sessions from another's.
+    """
+    malformed = {str(Impersonation.USERS): "", str(Impersonation.USER): "", "$impersonatedRoles": ""}
+    reply = await connection.ask("admin", {"ping": 1, "$audit": malformed})
+    if reply.get("ok"):
+        return Impersonation.NONE
     name = {"user": "mongoguard", "db": "admin"}
     for spelling, users in ((Impersonation.USERS, [name]), (Impersonation.USER, name)):
         audit = {str(spelling): users, "$impersonatedRoles": []}
