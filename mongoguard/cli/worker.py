@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 
 # Before anything else: a terminal or a service manager signals all processes, and the supervisor says what is meant.
-for _number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+for _number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
     signal.signal(_number, signal.SIG_IGN)
 
 import socket  # noqa: E402

@@ -14,13 +14,13 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 
 import trio
 
 from mongoguard.authn.authentication_session import AuthenticationSession
-from mongoguard.config.reloadable import Reload, reload_settings
+from mongoguard.config.reloadable import reload_settings
 from mongoguard.config.settings import Settings
 from mongoguard.config.user_file import UserFile
 from mongoguard.effects import CheckPassword
@@ -42,7 +42,8 @@ from mongoguard.server.ldap.user_directory import LdapUserDirectory
 from mongoguard.server.listener import accept_for_ever
 from mongoguard.server.log import set_verbosity
 from mongoguard.server.oidc_keys import SigningKeys
-from mongoguard.server.shared_counts import Count
+from mongoguard.server.prepared_reload import NotReloaded, PreparedReload
+from mongoguard.server.shared_counts import Count, tell_status
 from mongoguard.server.shell import Shell
 from mongoguard.server.siblings import Siblings
 from mongoguard.server.sinks import AuditSink
@@ -51,7 +52,7 @@ from mongoguard.server.tls import ListenerTLS
 from mongoguard.server.tls_context import LoadedTLS
 from mongoguard.server.upstream import Upstream
 
-__all__ = ["Application", "NotReloaded", "Order", "PreparedReload"]
+__all__ = ["Application", "Order"]
 
 log = logging.getLogger(__name__)
 
@@ -75,30 +76,8 @@ class Order(StrEnum):
     """Drain; the second time: end at once."""
     REOPEN = "reopen"
     """Open the audit log by its name again."""
-
-
-class NotReloaded(ConfigError):
-    """Nothing is reloaded, because of a mistake in `part`; the text says which."""
-
-    def __init__(self, part: str, error: ConfigError) -> None:
-        """`part` as the log names it."""
-        super().__init__(str(error))
-        self.part = part
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedReload:
-    """Settings with everything read that they name: using them can't fail. `parts` are the files that were read."""
-
-    reload: Reload
-    users: UserFile | None
-    tls: LoadedTLS | None
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """As the log names them."""
-        read = {"the users file": self.users, "net.tls": self.tls}
-        return tuple(name for name, content in read.items() if content is not None)
+    TELL = "tell"
+    """Say in the log how much there is to do."""
 
 
 class Application:
@@ -326,9 +305,20 @@ class Application:
         async for order in orders:
             if order is Order.END:
                 break
-            self._sink.reopen()
+            if order is Order.TELL:
+                tell_status(1, self._status)
+            else:
+                self._sink.reopen()
         if scope is not None:
             scope.cancel()
+
+    def _status(self, count: Count) -> int:
+        return {
+            Count.OPEN: self._arrivals.open,
+            Count.ARRIVING: self._arrivals.arriving,
+            Count.ACCEPTED: self._connection_count,
+            Count.CURSORS: len(self.cursors),
+        }[count]
 
     async def _drain(self) -> None:
         with trio.move_on_after(DRAIN_SECS):
@@ -342,8 +332,8 @@ class Application:
         """End long requests whose clients have left, so that the upstream stops working for nobody."""
         while True:
             await trio.sleep(WATCH_SECS)
-            self._siblings.counts.tell(Count.ACCEPTED, self._connection_count)
-            self._siblings.counts.tell(Count.CURSORS, len(self.cursors))
+            for count in (Count.ACCEPTED, Count.CURSORS):
+                self._siblings.counts.tell(count, self._status(count))
             before = time.monotonic() - WATCH_SECS
             for connection in list(self._connections):
                 if connection.busy_since is not None and connection.busy_since < before:

@@ -3,7 +3,7 @@
 In: a configuration. Out: a running server, until a signal ends it. Must not decide anything about commands.
 
 SIGTERM and SIGINT drain; a second one ends at once. SIGHUP reloads the configuration and the files that it names.
-SIGUSR1 reopens the audit log.
+SIGUSR1 reopens the audit log, SIGUSR2 says in the log how much there is to do.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from bson import ObjectId
 from mongoguard.config.loading import read_config
 from mongoguard.config.settings import Settings
 from mongoguard.errors import ConfigError
-from mongoguard.server.app import Application, NotReloaded, Order
+from mongoguard.server.app import Application, Order
 from mongoguard.server.directory import open_directory
 from mongoguard.server.kerberos import open_kerberos
 from mongoguard.server.ldap.directory import open_ldap_directory
 from mongoguard.server.listener import close_listeners, open_listeners
 from mongoguard.server.oidc_keys import open_signing_keys
 from mongoguard.server.pid_file import pid_file
+from mongoguard.server.prepared_reload import NotReloaded
 from mongoguard.server.reloading import Reloading, tell_not_reloaded, tell_reloaded
 from mongoguard.server.siblings import Alone, Siblings
 from mongoguard.server.sinks import open_audit_sink
@@ -40,7 +41,9 @@ __all__ = ["END_SIGNALS", "SIGNALS", "listening_line", "open_application", "serv
 log = logging.getLogger(__name__)
 
 END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-SIGNALS = (*END_SIGNALS, signal.SIGHUP, signal.SIGUSR1)
+SIGNALS = (*END_SIGNALS, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+_ORDERS = {signal.SIGUSR1: Order.REOPEN, signal.SIGUSR2: Order.TELL}
 
 
 async def serve(settings: Settings, announce: Callable[[str], None] = print) -> None:
@@ -85,7 +88,7 @@ async def _orders(signals: AsyncIterator[int], reloading: Reloading) -> AsyncIte
         if number == signal.SIGHUP:
             reloading.ask()
         else:
-            yield Order.REOPEN if number == signal.SIGUSR1 else Order.END
+            yield _ORDERS.get(signal.Signals(number), Order.END)
 
 
 async def _reload(application: Application, source: str) -> None:

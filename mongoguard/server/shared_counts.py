@@ -8,12 +8,23 @@ read. The part of a worker that has ended is cleared by the supervisor.
 from __future__ import annotations
 
 import hashlib
+import logging
 import mmap
 import os
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Protocol
 
-__all__ = ["Count", "CountsElsewhere", "NothingElsewhere", "SharedCounts", "make_shared_memory"]
+__all__ = [
+    "Count",
+    "CountsElsewhere",
+    "NothingElsewhere",
+    "SharedCounts",
+    "make_shared_memory",
+    "tell_status",
+]
+
+log = logging.getLogger(__name__)
 
 WORD_BYTES = 8
 ADDRESS_BYTES = 2
@@ -22,7 +33,7 @@ ADDRESSES = 65_536
 
 
 class Count(IntEnum):
-    """The words of a worker's part."""
+    """The words of a worker's part: open connections, those without a first message, all since its start, cursors."""
 
     OPEN = 0
     ARRIVING = 1
@@ -66,6 +77,12 @@ class NothingElsewhere:
 
     def tell_address(self, key: bytes, change: int) -> None:
         """Nobody listens."""
+
+
+def tell_status(workers: int, of: Callable[[Count], int]) -> None:
+    """Say in the log how much there is to do."""
+    counts = {count.name.lower(): of(count) for count in Count}
+    log.info("status", extra={"attr": {"workers": workers, **counts}})
 
 
 def make_shared_memory(workers: int) -> int:

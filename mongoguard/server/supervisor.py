@@ -24,15 +24,16 @@ from mongoguard.config.loading import ConfigTexts, read_config
 from mongoguard.config.reloadable import reload_settings
 from mongoguard.config.settings import Settings
 from mongoguard.errors import ConfigError, GuardError
-from mongoguard.server.app import DRAIN_SECS, NotReloaded, Order
+from mongoguard.server.app import DRAIN_SECS, Order
 from mongoguard.server.crossing import Crossing
 from mongoguard.server.directory import read_users_text
 from mongoguard.server.link import Answerer, Fields
 from mongoguard.server.listener import close_listeners, open_worker_listeners
 from mongoguard.server.pid_file import pid_file
+from mongoguard.server.prepared_reload import NotReloaded
 from mongoguard.server.reloading import Reloading, tell_not_reloaded, tell_reloaded
 from mongoguard.server.serving import END_SIGNALS, SIGNALS, listening_line
-from mongoguard.server.shared_counts import SharedCounts, make_shared_memory
+from mongoguard.server.shared_counts import SharedCounts, make_shared_memory, tell_status
 from mongoguard.server.worker_process import WorkerProcess, start_worker_process
 
 __all__ = ["supervise"]
@@ -248,6 +249,8 @@ class Supervisor:
                 self._reloading.ask()
             elif number == signal.SIGUSR1:
                 self._order(Order.REOPEN)
+            elif number == signal.SIGUSR2:
+                tell_status(len(self._workers), self._counts.of)
             elif number in END_SIGNALS:
                 # Whoever is late is ended: cancelling the keepers kills their workers.
                 keepers.deadline = trio.current_time() + (

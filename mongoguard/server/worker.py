@@ -25,10 +25,11 @@ from mongoguard.errors import ConfigError, GuardError, UpstreamConnectionLost, U
 from mongoguard.model.names import UserName
 from mongoguard.model.restriction import Address
 from mongoguard.proxy.cursor_documents import cursor_document, read_cursor
-from mongoguard.server.app import Application, NotReloaded, Order, PreparedReload
+from mongoguard.server.app import Application, Order
 from mongoguard.server.link import Fields, Link, LinkLost, LinkRefused
 from mongoguard.server.listener import close_listeners
 from mongoguard.server.log import configure_logging
+from mongoguard.server.prepared_reload import NotReloaded, PreparedReload
 from mongoguard.server.serving import open_application
 from mongoguard.server.shared_counts import CountsElsewhere, SharedCounts
 from mongoguard.server.siblings import EffectHandlers
