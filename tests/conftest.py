@@ -133,6 +133,18 @@ def guard_replica_set(replica_set: Mongod, tmp_path_factory: pytest.TempPathFact
     yield from _guarded(replica_set, tmp_path_factory.mktemp("guard_replica_set"))
 
 
+@pytest.fixture(scope="session")
+def guard_of_three(
+    replica_set_of_three: ReplicaSetOfThree, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Guard]:
+    """mongoguard in front of `replica_set_of_three`; ask for `three_members` too when a test breaks something."""
+    guard = Guard(tmp_path_factory.mktemp("guard_of_three"), replica_set_of_three)
+    try:
+        yield guard.start().wait()
+    finally:
+        guard.stop()
+
+
 @pytest.fixture(params=["standalone", "replica_set"])
 def guard(request: pytest.FixtureRequest) -> Guard:
     """Each guarded deployment in turn; `guard.upstream` is the mongod behind it."""

@@ -176,7 +176,7 @@ class ReplicaSetOfThree:
         return (
             len([s for s in states if s["isWritablePrimary"]]) == 1
             and len([s for s in states if s["secondary"]]) == 2
-            and len({s["primary"] for s in states}) == 1
+            and len({s.get("primary") for s in states}) == 1
         )
 
     def _initialize(self) -> None:

@@ -43,7 +43,7 @@ from mongoguard.observe.user_management_messages import USER_MANAGEMENT_COMMANDS
 from mongoguard.proxy import cursor_commands, narrowing, op_query
 from mongoguard.proxy.auditing import Auditor
 from mongoguard.proxy.cursors import CursorEntry, CursorTable
-from mongoguard.proxy.deployment import DeploymentView
+from mongoguard.proxy.deployment import DeploymentView, PresentAs
 from mongoguard.proxy.identity import Identity
 from mongoguard.proxy.listed_names import narrow_list
 from mongoguard.proxy.local_commands import LOCAL_COMMANDS, LOCAL_FOR_STRANGERS, NEVER_COMPRESSED
@@ -56,7 +56,7 @@ from mongoguard.proxy.relaying import Narrowing, message_for_upstream, session_i
 from mongoguard.proxy.replies import begins_with_failure, cursor_in_reply, error_body, ok_body
 from mongoguard.proxy.routing import PRIMARY_ROUTE, route_of
 from mongoguard.proxy.settings import SessionSettings
-from mongoguard.proxy.state_change import may_tell_state_change, state_change_in
+from mongoguard.proxy.state_change import as_mongos, may_tell_state_change, state_change_in
 from mongoguard.proxy.streaming import Streaming
 from mongoguard.proxy.transactions import CarriedTransactions, OpenTransactions
 from mongoguard.wire.message import (
@@ -306,6 +306,8 @@ class ClientSession:
             change = state_change_in(reply.message, reply.server)
             if change is not None:
                 yield from perform(change)
+            if self.deployment.current.present_as is PresentAs.MONGOS:
+                reply = RelayedReply(as_mongos(reply.message), reply.server)
         if begins_with_failure(reply.message):
             return RelayedReply((yield from self._reword(message, reply.message)), reply.server)
         return reply

@@ -92,15 +92,16 @@ def _shows_exhausted_cursor(message: bytes) -> bool:
 
 
 _BODY_START = 16 + 4 + 1 + 4  # header, flags, the section's kind, the document's length
-_NOT_OK = b"\x01ok\0" + bytes(8)
+_FAILURES = (b"\x01ok\0" + bytes(8), b"\x03topologyVersion\0")
 
 
 def begins_with_failure(message: bytes) -> bool:
     """Whether the reply's first field is `ok: 0.0`: how a server begins every error document, seen without a scan.
 
+    Or `topologyVersion`, which then comes first: the server has stepped down, recovers or shuts down.
     Not so where a command failed with a result to show (applyOps): then the result comes first.
     """
-    return message.startswith(_NOT_OK, _BODY_START)
+    return message.startswith(_FAILURES, _BODY_START)
 
 
 def error_code_in_reply(message: bytes) -> int:

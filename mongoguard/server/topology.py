@@ -4,8 +4,7 @@ In: the upstream URI, what servers' replies say of themselves. Out: addresses, c
 thread. Must not relay anything.
 
 Discovery, monitoring, election, latency and staleness are pymongo's: its `MongoClient` runs the monitors in threads of
-its own and tells a listener, which hands each description over to Trio. No command of a client ever goes through that
-`MongoClient`.
+its own, whose result is looked at here. No command of a client ever goes through that `MongoClient`.
 """
 
 from __future__ import annotations
@@ -45,7 +44,8 @@ SHORT_DOUBT_SECS = 0.2
 interrupts a moment before it says so in hello. The specification ignores such replies; so do we, a moment later."""
 
 LOOK_AGAIN_SECS = 0.1
-"""Doubts, latency and staleness change without an event, so who waits for a server looks again so often."""
+"""pymongo's events come up to a second late, and doubts, latency and staleness change without one: who waits for a
+server looks again so often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Topology:
         self._changed = trio.Event()
         self._doubts: dict[str, _Doubt] = {}
         self._description: Any = None
-        listener = _Listener(trio.lowlevel.current_trio_token(), self._update)
+        listener = _Listener(trio.lowlevel.current_trio_token(), self._look_again)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of options that are not the monitors', which never compress
@@ -136,6 +136,7 @@ class Topology:
 
     def doubt(self, address: str, topology_version: Mapping[str, Any] | None) -> None:
         """A server has said in a reply that it has stepped down or ends, or it took no connection."""
+        self.refresh()
         known = self._known_version(address)
         newer = topology_version is not None and not _is_as_new(known, topology_version)
         if topology_version is not None and known is not None and _is_newer(known, topology_version):
@@ -155,18 +156,13 @@ class Topology:
         self.refresh()
 
     def refresh(self) -> None:
-        """Take over what has changed without an event."""
-        if self._doubts or self.snapshot.routers:
-            self._look_again()
+        """Take over what has changed, which pymongo tells late or, where only a latency has changed, not at all."""
+        self._look_again()
 
     async def close(self) -> None:
         """End the monitors; waits for their threads."""
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(self._client.close)
-
-    def _update(self, description: Any) -> None:
-        self._description = description
-        self._take_over(_snapshot(description, self._doubted()))
 
     def _look_again(self) -> None:
         self._description = self._client.topology_description
@@ -209,11 +205,14 @@ def _is_as_new(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:
 
 
 class _Listener(TopologyListener):
-    """Runs in pymongo's threads: hands over, does nothing else."""
+    """Runs in pymongo's threads: says that there is something new, does nothing else.
 
-    def __init__(self, token: trio.lowlevel.TrioToken, update: Callable[[Any], None]) -> None:
+    pymongo tells of a change up to a second after it; the description of that event may be an old one by then.
+    """
+
+    def __init__(self, token: trio.lowlevel.TrioToken, tell: Callable[[], None]) -> None:
         self._token = token
-        self._update = update
+        self._tell = tell
 
     def opened(self, event: TopologyOpenedEvent) -> None:
         """Nothing is known yet."""
@@ -221,7 +220,7 @@ class _Listener(TopologyListener):
     def description_changed(self, event: TopologyDescriptionChangedEvent) -> None:
         """Some server changed its role, came, went or failed."""
         try:
-            self._token.run_sync_soon(self._update, event.new_description)
+            self._token.run_sync_soon(self._tell)
         except trio.RunFinishedError:
             return  # mongoguard is ending
 

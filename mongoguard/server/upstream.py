@@ -40,8 +40,8 @@ __all__ = ["ServerPool", "Upstream", "open_upstream"]
 
 log = logging.getLogger(__name__)
 
-KEEP_UP_SECS = 1.0
-"""How often idle connections and unknown servers are looked at; nothing waits for it."""
+KEEP_UP_SECS = 0.5
+"""How often idle connections and unknown servers are looked at. Only those wait for it whose server is frozen."""
 
 LOOK_AGAIN_SECS = 0.25
 """Between two attempts to reach a server: an election takes seconds, and the waiting requests share this load."""
@@ -137,6 +137,7 @@ class Upstream:
                     raise
             if address in avoided or not is_chosen:
                 await trio.sleep(LOOK_AGAIN_SECS)
+            self._topology.refresh()
             avoided.add(address)
 
     def pool_at_once(self, relay: Relay) -> ServerPool | None:
@@ -303,7 +304,8 @@ class Upstream:
 
     async def _keep_tidy(self) -> None:
         while True:
-            await trio.sleep(KEEP_UP_SECS)
+            with trio.move_on_after(KEEP_UP_SECS):
+                await self._topology.changed()
             self._topology.refresh()
             for pool in self._pools.values():
                 pool.trim()

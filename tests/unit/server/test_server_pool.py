@@ -155,3 +155,110 @@ async def test_a_full_pool_lets_wait_and_then_refuses_in_time(clock, autojump_cl
         await pool.exchange(b"")
     await pool.exchange(b"")
     assert len(pool.made) == 2, "a failed request gives its place back"
+
+
+# ---- few connections at a time --------------------------------------------------------------------------------------
+
+
+class SlowPool(Pool):
+    """A pool whose connections take a second to open, or fail after it."""
+
+    def __init__(self):
+        super().__init__()
+        self.opening = self.most = 0
+        self.fails = False
+
+    async def connect(self):
+        self.opening += 1
+        self.most = max(self.most, self.opening)
+        try:
+            await trio.sleep(1)
+            if self.fails:
+                raise UpstreamUnavailable("refused")
+            return await super().connect()
+        finally:
+            self.opening -= 1
+
+
+async def test_in_a_burst_few_connections_are_opened_and_given_on(clock, autojump_clock):
+    pool = SlowPool()
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(pool.exchange, b"")
+    assert pool.most == module.MAX_CONNECTING
+    assert len(pool.made) < 10
+    assert sum(one.served for one in pool.made) == 50
+    assert (pool._connecting, pool.in_use) == (0, 0)
+
+
+async def test_slow_requests_get_a_connection_each(clock, autojump_clock):
+    pool = SlowPool()
+    gate = trio.Event()
+    pool.next = [FakeConnection() for _ in range(9)]
+    for one in pool.next:
+        one.gate = gate
+    async with trio.open_nursery() as nursery:
+        for _ in range(9):
+            nursery.start_soon(pool.exchange, b"")
+        await trio.sleep(5.5)
+        assert len(pool.made) == 9
+        gate.set()
+
+
+async def test_when_a_server_cannot_be_reached_all_who_wait_are_told_at_once(clock, autojump_clock):
+    pool = SlowPool()
+    pool.fails = True
+    refused = []
+
+    async def ask():
+        with pytest.raises(UpstreamUnavailable, match="refused"):
+            await pool.exchange(b"")
+        refused.append(trio.current_time())
+
+    async with trio.open_nursery() as nursery:
+        began = trio.current_time()
+        for _ in range(50):
+            nursery.start_soon(ask)
+    assert len(refused) == 50
+    assert max(refused) - began == 1
+    assert (pool._connecting, pool.in_use) == (0, 0)
+    pool.fails = False
+    await pool.exchange(b"")
+
+
+@pytest.mark.parametrize("after_secs", [0.5, 1.0, 1.5])
+async def test_who_leaves_the_queue_keeps_nothing_from_the_others(clock, autojump_clock, after_secs):
+    pool = SlowPool()
+    scopes = []
+
+    async def leave():
+        with trio.CancelScope() as scope:
+            scopes.append(scope)
+            await pool.exchange(b"")
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(leave)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(5):
+            nursery.start_soon(pool.exchange, b"")
+        await trio.sleep(after_secs)
+        for scope in scopes:
+            scope.cancel()
+    assert (pool._connecting, pool.in_use, len(pool._waiting)) == (0, 0, 0)
+    assert sum(one.served for one in pool.made) >= 5
+
+
+async def test_a_connection_that_was_opened_for_something_else_serves_who_waits(clock, autojump_clock):
+    pool = SlowPool()
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(pool.exchange, b"")
+        await trio.testing.wait_all_tasks_blocked()
+        extra = FakeConnection()
+        pool.keep(extra)
+        await trio.sleep(0.1)
+        assert extra.served == 1
+    pool.close(interrupt=False)
+    pool.keep(late := FakeConnection())
+    assert late.closed == 1

@@ -5,6 +5,7 @@ import trio
 import trio.testing
 from pymongo.errors import AutoReconnect, ConfigurationError, NetworkTimeout
 
+from mongoguard.command.read_preference import ReadPreference, ReadPreferenceMode
 from mongoguard.config.secret import Secret
 from mongoguard.errors import ConfigError, UpstreamUnavailable
 from mongoguard.server import topology
@@ -122,3 +123,126 @@ def test_a_change_after_the_end_is_dropped(monkeypatch):
     found._client.describe(server("a"))
     found._client.listener.closed(None)
     assert found.snapshot == TopologySnapshot()
+
+
+# ---- who may be read from -------------------------------------------------------------------------------------------
+
+ALL = frozenset({"a:27017", "b:27017", "c:27017"})
+
+
+def prefer(mode, *tag_sets, staleness=None):
+    return ReadPreference(ReadPreferenceMode(mode), tag_sets, staleness)
+
+
+async def test_readers_are_those_that_pymongo_allows(opened):
+    found, client, _ = opened
+    client.describe(
+        server("a"),
+        server("b", "RSSecondary", tags={"dc": "east"}),
+        server("c", "RSSecondary", tags={"dc": "west"}, lag=200),
+    )
+    assert found.readers(prefer("primaryPreferred"), ALL) == ["a:27017"]
+    assert sorted(found.readers(prefer("secondary"), ALL)) == ["b:27017", "c:27017"]
+    assert sorted(found.readers(prefer("nearest"), ALL)) == sorted(ALL)
+    assert found.readers(prefer("secondary", (("dc", "moon"),), (("dc", "west"),)), ALL) == ["c:27017"]
+    assert found.readers(prefer("secondary", (("dc", "moon"),)), ALL) == []
+    assert found.readers(prefer("secondaryPreferred", (("dc", "moon"),)), ALL) == ["a:27017"]
+    assert found.readers(prefer("secondary", staleness=90), ALL) == ["b:27017"]
+    assert found.readers(prefer("secondary"), frozenset({"c:27017"})) == ["c:27017"]
+    assert found.readers(prefer("secondary"), frozenset()) == []
+
+
+async def test_readers_are_within_the_latency_window(opened):
+    found, client, _ = opened
+    servers = (
+        server("a"),
+        server("b", "RSSecondary", seconds=0.01),
+        server("c", "RSSecondary", seconds=0.05),
+    )
+    client.describe(*servers)
+    assert found.readers(prefer("secondary"), ALL) == ["b:27017"]
+    client.describe(*servers, threshold_ms=100)
+    assert sorted(found.readers(prefer("secondary"), ALL)) == ["b:27017", "c:27017"]
+
+
+async def test_an_arbiter_is_no_reader(opened):
+    found, client, _ = opened
+    client.describe(server("a"), server("b", "RSArbiter"))
+    found.refresh()
+    assert found.snapshot.readable == {"a:27017"}
+    assert found.readers(prefer("nearest"), ALL) == ["a:27017"]
+
+
+async def test_the_one_server_of_a_direct_connection_serves_whatever_it_is(opened):
+    found, client, _ = opened
+    client.describe(server("b", "RSSecondary"), kind="Single")
+    assert await found.primary(5) == "b:27017"
+    assert not found.snapshot.is_replica_set
+
+
+async def test_of_several_mongos_the_near_ones_are_told_apart(opened):
+    found, client, _ = opened
+    client.describe(server("far", "Mongos", seconds=0.2), server("near", "Mongos"), kind="Sharded")
+    found.refresh()
+    assert found.snapshot.routers == ("far:27017", "near:27017")
+    assert found.snapshot.near_routers == ("near:27017",)
+
+
+# ---- doubts ---------------------------------------------------------------------------------------------------------
+
+
+def version(counter, process="p"):
+    return {"processId": process, "counter": counter}
+
+
+async def test_a_reply_newer_than_the_monitors_counts_until_they_know(opened, autojump_clock):
+    found, client, changes = opened
+    client.describe(server("a", version=version(3)), server("b", "RSSecondary"))
+    found.refresh()
+    assert found.snapshot.primary == "a:27017"
+    found.doubt("a:27017", version(4))
+    assert found.snapshot.primary is None
+    assert changes[-1].primary is None
+    await trio.sleep(1)
+    found.refresh()
+    assert found.snapshot.primary is None
+    client.describe(server("a", "RSSecondary", version=version(4)), server("b"), tells=False)
+    assert await found.primary(5) == "b:27017"
+    assert found.readers(prefer("secondary"), ALL) == ["a:27017"]
+
+
+async def test_a_reply_older_than_the_monitors_says_nothing(opened):
+    found, client, _ = opened
+    client.describe(server("a", version=version(5)))
+    found.doubt("a:27017", version(4))
+    assert found.snapshot.primary == "a:27017"
+
+
+async def test_pymongo_is_looked_at_before_a_reply_is_called_old(opened):
+    found, client, _ = opened
+    client.describe(server("a", version=version(3)), server("b", "RSSecondary"))
+    found.refresh()
+    client.describe(server("a", "RSSecondary", version=version(5)), server("b"), tells=False)
+    found.doubt("a:27017", version(5))
+    assert found.snapshot.primary == "b:27017"
+
+
+@pytest.mark.parametrize("told", [None, version(3), version(3, "another process")])
+async def test_a_doubt_without_end_ends(opened, autojump_clock, told):
+    found, client, _ = opened
+    client.describe(server("a", version=version(3)))
+    found.doubt("a:27017", told)
+    assert found.snapshot.primary is None
+    began = trio.current_time()
+    assert await found.primary(5) == "a:27017"
+    assert trio.current_time() - began <= topology.DOUBT_SECS + topology.LOOK_AGAIN_SECS
+
+
+async def test_a_doubted_secondary_is_not_read_from(opened, autojump_clock):
+    found, client, _ = opened
+    client.describe(server("a"), server("b", "RSSecondary"), server("c", "RSSecondary"))
+    found.doubt("b:27017", None)
+    assert found.readers(prefer("secondary"), ALL) == ["c:27017"]
+    await trio.sleep(topology.SHORT_DOUBT_SECS + 0.01)
+    found.refresh()
+    assert sorted(found.readers(prefer("secondary"), ALL)) == ["b:27017", "c:27017"]
