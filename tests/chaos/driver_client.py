@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import pymongo
+from pymongo import CursorType
 from pymongo.client_session import ClientSession
 from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -36,7 +37,7 @@ RENEW_SESSION_EVERY = 200
 
 DRIVER_OPTIONS: Mapping[str, tuple[Mapping[str, str], float]] = {
     # one deadline for an operation with all its retries
-    "timeoutMS": ({"timeoutMS": "3000"}, 3.0),
+    "timeoutMS": ({"timeoutMS": "3000", "compressors": "zlib"}, 3.0),
     # deadlines of single steps: selection, connecting, four exchanges of a login, the exchange itself; and all again
     "socketTimeoutMS": (
         {
@@ -48,7 +49,7 @@ DRIVER_OPTIONS: Mapping[str, tuple[Mapping[str, str], float]] = {
         24.0,
     ),
 }
-"""Two ways to set deadlines, and how long a command may take at most with each (seconds)."""
+"""Two ways to set deadlines, and how long a command may take at most with each (seconds). One of them compresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,10 @@ class ClientPlan:
     replica_set: bool
     seed: int
     direct_options: Mapping[str, str] = field(default_factory=dict)
+
+
+_STEPS = {"query": 20, "exhaust": 20, "transaction": 4, "watch": 12}
+"""Operations of several commands: so many at most."""
 
 
 def database_of(client: str) -> str:
@@ -103,7 +108,9 @@ class DriverClient:
             (1, "own operations", self._own_operations),
         ]
         if plan.replica_set:
-            operations.append((2, "transaction", self._transaction))
+            operations += [(2, "transaction", self._transaction), (1, "watch", self._watch)]
+        else:
+            operations.append((2, "exhaust", self._exhaust))
         self._operations = operations
 
     def run(self) -> None:
@@ -132,7 +139,7 @@ class DriverClient:
     def _one(self, client: Client) -> None:
         weights = [weight for weight, _, _ in self._operations]
         ((_, kind, operation),) = self._random.choices(self._operations, weights)
-        steps = 20 if kind == "query" else 4 if kind == "transaction" else 1
+        steps = _STEPS.get(kind, 1)
         with self._report.operation(self._plan.name, kind, self._limit_secs * steps):
             if self._session is None:
                 self._session = client.start_session(causal_consistency=self._plan.replica_set)
@@ -190,17 +197,50 @@ class DriverClient:
         if known:
             self._read_range(client, known[0], known[-1], self._session)
 
-    def _read_range(self, client: Client, first: int, last: int, session: ClientSession | None) -> None:
+    def _exhaust(self, client: Client) -> None:
+        known = self._known()
+        if known:
+            self._read_range(client, known[0], known[-1], None, CursorType.EXHAUST)
+
+    def _read_range(
+        self,
+        client: Client,
+        first: int,
+        last: int,
+        session: ClientSession | None,
+        cursor_type: int = CursorType.NON_TAILABLE,
+    ) -> None:
         token = self._token()
         cursor = self._collection(client, "documents").find(
             {"_id": {"$gte": first, "$lte": last}},
             {**READ_FIELDS, "echo": {"$literal": token}},
             sort=[("_id", 1)],
             batch_size=7,
+            cursor_type=cursor_type,
             session=session,
         )
         with cursor:
             self._ledger.check_range(first, last, cursor, token)
+
+    def _watch(self, client: Client) -> None:
+        """A change stream brings the inserts that follow, each once and in their order, wherever it has to be resumed."""
+        documents = self._collection(client, "documents")
+        wanted = [self._ledger.new_number() for _ in range(3)]
+        found: list[int] = []
+        with documents.watch(session=self._session, max_await_time_ms=200) as changes:
+            for number in wanted:
+                documents.insert_one(self._ledger.try_insert(number), session=self._session)
+                self._ledger.inserted(number)
+            for _ in range(8):
+                change = changes.try_next()
+                if change is not None:
+                    found.append(self._ledger.check_change(change, database_of(self._plan.name)))
+                if found[-1:] == wanted[-1:]:
+                    break
+        # Writes that nobody acknowledged may still come from before; what was acknowledged comes in order, and once.
+        seen = [number for number in found if number in wanted]
+        if seen != wanted[: len(seen)] or len(set(found)) < len(found):
+            raise Breach(f"changes {found} of the inserts {wanted}")
 
     def _count(self, client: Client) -> None:
         self._ledger.try_count()

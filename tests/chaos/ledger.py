@@ -16,14 +16,20 @@ from tests.chaos.events import Breach
 
 __all__ = ["Ledger", "document_of"]
 
-SMALL_BYTES, LARGE_BYTES, LARGE_EVERY = 120, 90_000, 11
-"""Most documents fit into one packet; each eleventh takes many, so that a reset hits the middle of its message."""
+SMALL_BYTES, LARGE_BYTES, HUGE_BYTES = 120, 90_000, 400_000
+LARGE_EVERY, HUGE_EVERY = 11, 37
+"""Most documents fit into one packet; each eleventh takes many, so that a reset hits the middle of its message. Some
+are so long that mongoguard reads their messages in a thread."""
 
 
 def document_of(client: str, number: int) -> dict[str, Any]:
     """The one right content of a client's document of that number."""
     stamp = hashlib.sha256(f"{client}/{number}".encode()).hexdigest()
-    size = LARGE_BYTES if number % LARGE_EVERY == 0 else SMALL_BYTES
+    size = SMALL_BYTES
+    if number % LARGE_EVERY == 0:
+        size = LARGE_BYTES
+    if number % HUGE_EVERY == 0:
+        size = HUGE_BYTES
     return {
         "_id": number,
         "owner": client,
@@ -94,6 +100,13 @@ class Ledger:
             raise Breach(f"the query from {first} to {last} brought {numbers}")
         if not must <= set(numbers):
             raise Breach(f"the query from {first} to {last} did not bring {sorted(must - set(numbers))}")
+
+    def check_change(self, change: Mapping[str, Any], database: str) -> int:
+        """An event of a change stream over this client's documents; the number of the document that was inserted."""
+        if change["operationType"] != "insert" or change["ns"] != {"db": database, "coll": "documents"}:
+            raise Breach(f"a change of something else: {_shortly(change)}")
+        self._check_content(change["fullDocument"])
+        return int(change["documentKey"]["_id"])
 
     def _check_content(self, document: Mapping[str, Any]) -> None:
         content = {key: value for key, value in document.items() if key != "echo"}
