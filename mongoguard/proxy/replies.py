@@ -92,13 +92,14 @@ def _shows_exhausted_cursor(message: bytes) -> bool:
 
 
 _BODY_START = 16 + 4 + 1 + 4  # header, flags, the section's kind, the document's length
-_FAILURES = (b"\x01ok\0" + bytes(8), b"\x03topologyVersion\0")
+_FAILURES = (b"\x01ok\0" + bytes(8), b"\x03topologyVersion\0", b"\x04errorLabels\0")
 
 
 def begins_with_failure(message: bytes) -> bool:
     """Whether the reply's first field is `ok: 0.0`: how a server begins every error document, seen without a scan.
 
-    Or `topologyVersion`, which then comes first: the server has stepped down, recovers or shuts down.
+    Or what then comes before it: `errorLabels`, when the client may try again, and `topologyVersion`, when the server
+    has stepped down, recovers or shuts down (measured on mongod 6.0.5).
     Not so where a command failed with a result to show (applyOps): then the result comes first.
     """
     return message.startswith(_FAILURES, _BODY_START)

@@ -4,10 +4,11 @@ from typing import Any
 
 import bson
 import pytest
-from bson import Int64
+from bson import Int64, ObjectId
 
 from mongoguard.errors import CommandError
 from mongoguard.proxy.replies import (
+    begins_with_failure,
     cursor_in_reply,
     error_code_in_reply,
     error_document,
@@ -62,3 +63,24 @@ def test_a_cursor_is_found_wherever_it_stands(document: dict[str, Any], opened: 
 )
 def test_an_error_is_known_by_its_code(document: dict[str, Any], code: int):
     assert error_code_in_reply(reply_of(document).message) == code
+
+
+VERSION = {"processId": ObjectId(), "counter": Int64(7)}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"ok": 0.0, "errmsg": "x", "code": 13},
+        {"topologyVersion": VERSION, "ok": 0.0, "code": 10107},
+        {"errorLabels": ["RetryableWriteError"], "topologyVersion": VERSION, "ok": 0.0, "code": 10107},
+        {"errorLabels": ["TransientTransactionError"], "ok": 0.0, "code": 112},
+    ],
+)
+def test_a_failure_is_seen_by_its_first_field(document: dict[str, Any]):
+    assert begins_with_failure(reply_of(document).message)
+
+
+@pytest.mark.parametrize("document", [{"ok": 1.0}, {"n": 1, "ok": 1.0}, {"cursor": {}, "ok": 1.0}])
+def test_a_success_is_no_failure(document: dict[str, Any]):
+    assert not begins_with_failure(reply_of(document).message)
