@@ -75,7 +75,7 @@ def _as_the_whole_set(own: str, introduced: Hello, members: list[Hello]) -> dict
     allows a secondary go on. electionId and setVersion order several primaries; one host has nothing to order, and
     several mongoguards behind one address, which learn of an election one after the other, would pass for stale ones.
     """
-    primaries = [hello for hello in members if hello.get("isWritablePrimary")]
+    primaries = [hello for hello in members if _is_primary(hello)]
     secondaries = [hello for hello in members if hello.get("secondary")]
     fields: dict[str, Any] = {
         "hosts": [own],
@@ -103,7 +103,7 @@ def _as_one_member(advertised: Advertised, introduced: Hello, member: Hello | No
     fields["setName"] = introduced.get("setName")
     if "setVersion" in known:
         fields["setVersion"] = known["setVersion"]
-    fields["isWritablePrimary"] = member is not None and bool(member.get("isWritablePrimary"))
+    fields["isWritablePrimary"] = member is not None and _is_primary(member)
     fields["secondary"] = member is not None and bool(member.get("secondary"))
     primary = None if member is None else advertised.proxy_of(member.get("primary"))
     if primary is not None:
@@ -113,6 +113,11 @@ def _as_one_member(advertised: Advertised, introduced: Hello, member: Hello | No
     if fields["isWritablePrimary"] and "electionId" in known:
         fields["electionId"] = known["electionId"]
     return fields | ({} if member is None else _last_write(member))
+
+
+def _is_primary(hello: Hello) -> bool:
+    """A monitor's first question to a server is isMaster, whose answer has the old name."""
+    return bool(hello.get("isWritablePrimary", hello.get("ismaster")))
 
 
 def _last_write(hello: Hello) -> dict[str, Any]:

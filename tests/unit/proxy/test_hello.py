@@ -117,6 +117,14 @@ def test_without_a_primary_writes_wait_and_reads_of_secondaries_go_on(members, i
     assert "primary" not in reply
 
 
+@pytest.mark.parametrize("advertised", [OWN, MAPPED])
+def test_a_primary_that_was_asked_by_the_old_name_is_one(advertised):
+    primary = {"ismaster" if name == "isWritablePrimary" else name: value for name, value in PRIMARY.items()}
+    assert hello(set_session(advertised, primary))["isWritablePrimary"] is True
+    secondary = {**{k: v for k, v in SECONDARY.items() if k != "isWritablePrimary"}, "ismaster": False}
+    assert hello(set_session(advertised, secondary))["isWritablePrimary"] is False
+
+
 def test_a_stranger_that_calls_itself_primary_makes_no_primary():
     reply = hello(set_session(OWN, SECONDARY, {**PRIMARY, "setName": "another"}))
     assert reply["isWritablePrimary"] is False
