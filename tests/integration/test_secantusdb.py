@@ -17,7 +17,8 @@ import pymongo
 import pytest
 import yaml
 from bson import Binary
-from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+from pymongo import InsertOne
+from pymongo.errors import BulkWriteError, ClientBulkWriteException, OperationFailure, PyMongoError
 
 from mongoguard.authn.scram import SCRAM_SHA_256, derive_credentials
 from tests.missing import require_program
@@ -28,14 +29,14 @@ SERVICE = "mongoguard"
 
 
 class SecantusDB(ChildServer):
-    """A standalone SecantusDB that asks for a login; the service user is its only user."""
+    """A SecantusDB, which says that it is a replica set of one, with logins; the service user is its only user."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory, "secantusdb.log")
         self._binary = require_program(
             "secantusd-py", "pip install SecantusDB", [str(Path(sys.executable).parent)]
         )
-        self.upstream_uri: str | None = self.uri(SERVICE)
+        self.upstream_uri: str | None = connection_string(self.address, SERVICE, None, {})
 
     def start(self, *arguments: str) -> SecantusDB:
         data = str(self.directory / "data")
@@ -43,7 +44,7 @@ class SecantusDB(ChildServer):
         config.touch()
         self._spawn(
             [
-                *(self._binary, "--config", str(config), "--storage-path", data, "--standalone"),
+                *(self._binary, "--config", str(config), "--storage-path", data),
                 *("--host", "127.0.0.1", "--port", str(self.port), "--cache-size", "128M", *arguments),
             ]
         )
@@ -58,7 +59,7 @@ class SecantusDB(ChildServer):
         return self
 
     def uri(self, user: str | None = SERVICE, password: str | None = None, **options: str) -> str:
-        return connection_string(self.address, user, password, options)
+        return connection_string(self.address, user, password, {"directConnection": "true", **options})
 
     def client(self, user: str | None = SERVICE, password: str | None = None, **options: str) -> Any:
         return pymongo.MongoClient(self.uri(user, password, **options))
@@ -156,6 +157,35 @@ def test_sessions_work_and_end(shop: Any) -> None:
     with shop.client.start_session() as session:
         shop.people.insert_one({"_id": 1}, session=session)
         assert shop.people.count_documents({}, session=session) == 1
+
+
+def test_a_transaction_is_committed_and_another_aborted(shop: Any) -> None:
+    with shop.client.start_session() as session:
+        with session.start_transaction():
+            shop.people.insert_one({"_id": 1}, session=session)
+        session.start_transaction()
+        shop.people.insert_one({"_id": 2}, session=session)
+        session.abort_transaction()
+    assert list(shop.people.find()) == [{"_id": 1}]
+
+
+def test_a_change_stream_tells_of_changes(shop: Any) -> None:
+    shop.create_collection("people")
+    with shop.people.watch(max_await_time_ms=500) as stream:
+        shop.people.insert_one({"_id": 1})
+        assert next(stream)["documentKey"] == {"_id": 1}
+
+
+def test_writes_to_several_collections_at_once_need_rights_in_each(shop: Any) -> None:
+    """bulkWrite, which mongod has since 8.0."""
+    client = shop.client
+    done = client.bulk_write([InsertOne({"_id": 1}, "shop.one"), InsertOne({"_id": 2}, "shop.two")])
+    assert done.inserted_count == 2
+    with pytest.raises(ClientBulkWriteException) as caught:
+        client.bulk_write([InsertOne({}, "shop.one"), InsertOne({}, "vault.two")])
+    assert isinstance(caught.value.error, OperationFailure)
+    assert caught.value.error.code == 13
+    assert shop.one.count_documents({}) == 1
 
 
 def test_a_reader_reads_and_is_refused_everything_else(guard: Guard, shop: Any) -> None:
