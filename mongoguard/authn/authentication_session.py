@@ -11,15 +11,16 @@ Where mongod differs, on purpose: a client is not told whether a user exists (se
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, cast
 
-from mongoguard.authn.channel import Channel, ClientCertificate
+from mongoguard.authn.channel import Channel
 from mongoguard.authn.conversation import AuthenticationFailure, Expiry, ServerConversation, Step
 from mongoguard.authn.hello_fields import speculative_attempt, supported_mechs_name
+from mongoguard.authn.login_refusals import not_enabled, refusal_of, second_identity
 from mongoguard.authn.logins import LoginAttempt, Logins
 from mongoguard.authn.sasl_requests import Authenticate, Payload, SaslContinue, SaslStart, check_fields
 from mongoguard.authn.scram import SCRAM_MECHANISMS
@@ -31,6 +32,7 @@ from mongoguard.effects import (
     GiveConnection,
     Now,
     RandomBytes,
+    SigningKey,
     TakeConnection,
     perform,
 )
@@ -72,13 +74,13 @@ class _Attempt:
 class AuthenticationSession:
     """The logins of one client connection; `logins` is what all connections share, `channel` what this one proves."""
 
-    __slots__ = ("_attempt", "_channel", "_expiry", "_login_time", "_logins", "_peer", "_user")
+    __slots__ = ("_attempt", "_expiry", "_login_time", "_logins", "_peer", "_user", "channel")
 
     def __init__(self, logins: Logins, peer: Peer, channel: Channel) -> None:
         """Nobody is logged in."""
         self._logins = logins
         self._peer = peer
-        self._channel = channel
+        self.channel = channel
         self._user: User | None = None
         self._expiry: Expiry | None = None
         self._login_time = 0.0
@@ -90,14 +92,14 @@ class AuthenticationSession:
         return self._user
 
     @property
-    def certificate(self) -> ClientCertificate | None:
-        """The certificate that the client has shown, whoever is logged in."""
-        return self._channel.certificate
-
-    @property
     def expiry(self) -> Expiry | None:
         """Until when the proof of who is logged in holds; None when it has no end."""
         return self._expiry
+
+    def withdraw_keys(self, keys: Collection[SigningKey], now: float) -> None:
+        """A proof that one of these keys has signed holds no longer."""
+        if self._expiry is not None and self._expiry.key in keys:
+            self._expiry = replace(self._expiry, at=min(self._expiry.at, now))
 
     @property
     def login_under_way(self) -> bool:
@@ -216,8 +218,8 @@ class AuthenticationSession:
     def _conversation(self, db: str, request: SaslStart) -> ServerConversation:
         begin = self._logins.sasl.get(request.mechanism)
         if begin is None:
-            raise _not_enabled(request.mechanism)
-        return begin(LoginAttempt(db, request, self._peer, self._channel))
+            raise not_enabled(request.mechanism)
+        return begin(LoginAttempt(db, request, self._peer, self.channel))
 
     def _advance(self, attempt: _Attempt, payload: Payload) -> Flow[dict[str, Any]]:
         """One message of the conversation: it goes on, ends in a login, or is over, refused and audited."""
@@ -233,7 +235,7 @@ class AuthenticationSession:
             name = conversation.name or attempt.name
             if conversation.is_guessable:
                 yield from self._count(name, error)
-            refusal = _refusal(error)
+            refusal = refusal_of(error)
             yield from self._audit_refusal(name, attempt.mechanism, refusal)
             raise refusal from None
         return {
@@ -302,7 +304,7 @@ class AuthenticationSession:
         self, user: User, mechanism: str, expiry: Expiry | None, now: float, claims: Mapping[str, str] = _NONE
     ) -> Flow[None]:
         if self._user is not None and self._user.name != user.name:
-            raise _second_identity(self._user.name, user.name)
+            raise second_identity(self._user.name, user.name)
         if not restrictions_met(user.restrictions, self._peer):
             raise AuthenticationFailure("authentication restrictions are not met")
         if self._user is None and not (yield from self._has_a_place(user.name)):
@@ -326,7 +328,7 @@ class AuthenticationSession:
         if mechanism in self._logins.sasl:
             refusal = CommandError(ErrorCode.BAD_VALUE, f"Unsupported mechanism: {mechanism}")
         else:
-            refusal = _not_enabled(mechanism)
+            refusal = not_enabled(mechanism)
         yield from self._audit_refusal(UserName(request.user, db), mechanism, refusal)
         raise refusal
 
@@ -336,11 +338,11 @@ class AuthenticationSession:
         """
         self._attempt = None
         try:
-            user, expiry = yield from log_in_by_certificate(self._channel, db, claimed)
+            user, expiry = yield from log_in_by_certificate(self.channel, db, claimed)
             yield from self._admit(user, X509_MECHANISM, expiry, (yield from perform(Now())))
         except (AuthenticationFailure, UpstreamError, CommandError) as error:
-            refusal = _refusal(error)
-            certificate = self._channel.certificate
+            refusal = refusal_of(error)
+            certificate = self.channel.certificate
             name = claimed if certificate is None else certificate.subject
             yield from self._audit_refusal(UserName(name, db), X509_MECHANISM, refusal)
             raise refusal from None
@@ -370,36 +372,3 @@ def _database(body: Document) -> str:
     if not db:
         raise CommandError(ErrorCode.BAD_VALUE, "a speculative attempt needs a database")
     return db
-
-
-def _not_enabled(mechanism: str) -> CommandError:
-    return CommandError(
-        ErrorCode.MECHANISM_UNAVAILABLE,
-        f"Received authentication for mechanism {mechanism} which is not enabled",
-    )
-
-
-def _second_identity(first: UserName, second: UserName) -> CommandError:
-    """The texts are mongod's; "multiple databases" is, as there, said of users of the *same* database."""
-    if first.db == second.db:
-        return CommandError(
-            5626702,
-            f"Client has attempted to authenticate on multiple databases.Already authenticated as: {first}",
-        )
-    return CommandError(
-        5626701,
-        f"Each client connection may only be authenticated once. Previously authenticated as: {first}",
-    )
-
-
-def _refusal(error: AuthenticationFailure | UpstreamError | CommandError) -> CommandError:
-    """What the client is told: the same 18 for every failed credential. A directory that is away is not one."""
-    match error:
-        case CommandError():
-            return error
-        case AuthenticationFailure():
-            return CommandError(ErrorCode.AUTHENTICATION_FAILED, "Authentication failed.", reason=str(error))
-        case _:
-            return CommandError(
-                ErrorCode.HOST_UNREACHABLE, "the user directory does not answer", reason=str(error)
-            )

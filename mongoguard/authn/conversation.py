@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from mongoguard.effects import Flow
+from mongoguard.effects import Flow, SigningKey
 from mongoguard.errors import GuardError
 from mongoguard.model.names import UserName
 from mongoguard.model.user import User
@@ -26,11 +26,13 @@ class Expiry:
     """Until when a proof holds (seconds since the epoch).
 
     Afterwards a client that can bring a newer proof on the same connection is asked to (391, `reauthenticates`); the
-    connection of any other is closed, so that its driver begins anew.
+    connection of any other is closed, so that its driver begins anew. `key` is what the proof was signed with, where
+    its issuer may withdraw that before.
     """
 
     at: float
     reauthenticates: bool = False
+    key: SigningKey | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,7 @@ class OidcServerConversation:
         user = yield from perform(FetchUser(UserRequest(name, _roles(provider, claims))))
         if user is None:
             raise TokenRefused("the token is right, and there is no such user on $external")
-        return Step(b"", user, Expiry(expires, reauthenticates=True), _logged(provider, claims))
+        return Step(b"", user, Expiry(expires, reauthenticates=True, key=key), _logged(provider, claims))
 
     def _provider_of(self, token: Token) -> IdentityProvider:
         issuer, audiences = token.issuer, token.audiences

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import suppress
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 
 import trio
 
@@ -25,7 +26,6 @@ from mongoguard.config.settings import Settings
 from mongoguard.config.user_file import UserFile
 from mongoguard.effects import CheckPassword
 from mongoguard.errors import ConfigError, UpstreamConnectionLost
-from mongoguard.model.names import EXTERNAL_DB
 from mongoguard.model.user import User, UserRequest
 from mongoguard.proxy.client_session import ClientSession
 from mongoguard.proxy.cursors import CursorTable
@@ -51,6 +51,7 @@ from mongoguard.server.standing_task import keep_running
 from mongoguard.server.tls import ListenerTLS
 from mongoguard.server.tls_context import LoadedTLS
 from mongoguard.server.upstream import Upstream
+from mongoguard.server.withdrawals import end_revoked, withdraw_groups, withdraw_keys
 
 __all__ = ["Application", "Order"]
 
@@ -100,12 +101,13 @@ class Application:
         self._settings = settings
         self._upstream = upstream
         self._base_directory = directory
-        self._ldap_users = _ldap_users(settings, directory, ldap, self._withdraw_groups)
+        self._connections: set[ClientConnection] = set()
+        withdraw = partial(withdraw_groups, self._connections)
+        self._ldap_users = _ldap_users(settings, directory, ldap, withdraw)
         self._directory: UserDirectory = self._ldap_users or directory
         self._sink = sink
         self._signing_keys = signing_keys
         self._tls = tls
-        self._connections: set[ClientConnection] = set()
         self._connection_ended = trio.Event()
         self._siblings = siblings
         self.cursors = CursorTable(has_siblings=siblings.are_there)
@@ -159,7 +161,10 @@ class Application:
     def _start(self, services: trio.Nursery) -> None:
         services.start_soon(self._upstream.keep_up)
         services.start_soon(self._watch_clients)
-        outside = {"watching users": self._watch_users, "signing keys": self._signing_keys.keep_up}
+        outside: dict[str, Callable[[], Awaitable[None]]] = {
+            "watching users": self._watch_users,
+            "signing keys": partial(self._signing_keys.keep_up, partial(withdraw_keys, self._connections)),
+        }
         if self._ldap_users is not None:
             outside["LDAP groups"] = self._ldap_users.keep_up
             outside["ends of LDAP answers"] = self._ldap_users.keep_withdrawing
@@ -280,8 +285,7 @@ class Application:
             self.invalidate_users()
         if prepared.tls is not None and self._tls is not None:
             self._tls.adopt(settings.net.tls, settings.set_parameter, prepared.tls)
-            for connection in self._connections:
-                connection.end_if_revoked(self._tls.revokes)
+            end_revoked(self._connections, self._tls.revokes)
         set_verbosity(settings.system_log)
         self._arrivals.max_open = settings.net.max_incoming_connections
         self._siblings.limits_changed(settings)
@@ -355,16 +359,6 @@ class Application:
                 # Not "changed since the last refresh": a login in between has seen the change, older sessions have not.
                 if user is not None and user.request in requests and current.get(user.request) is not user:
                     connection.session.invalidate()
-
-    def _withdraw_groups(self, names: frozenset[str]) -> None:
-        """The groups of these users hold no longer: before its next command, a session of theirs asks the directory.
-
-        So does one without a user, for a login of theirs may be under way.
-        """
-        for connection in self._connections:
-            user = connection.session.user
-            if user is None or (user.name.db == EXTERNAL_DB and user.name.user in names):
-                connection.session.invalidate()
 
     async def _age_cursors(self) -> None:
         while True:

@@ -125,7 +125,7 @@ class ClientConnection:
 
     def end_if_revoked(self, is_revoked: Callable[[ClientCertificate | None], bool]) -> None:
         """End now when the client's certificate does not count any more, whoever is logged in."""
-        if is_revoked(self.session.authentication.certificate):
+        if is_revoked(self.session.authentication.channel.certificate):
             log.warning(
                 "connection %d: closed: its client's certificate is revoked", self.session.connection_id
             )

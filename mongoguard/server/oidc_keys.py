@@ -6,7 +6,8 @@ or logins.
 Each issuer has one task, which alone asks it: at start, every `JWKSPollSecs`, and when a login names a key that is not
 known, but then no sooner than `JWKSMinimumQuiescePeriodSecs` after the last question, so that tokens with made-up keys
 can't make a storm of questions. Logins wait for the task, and give up with it; logins with known keys never wait. An
-issuer that hangs, drips or lies costs its own users a login, and nobody else anything.
+issuer that hangs, drips or lies costs its own users a login, and nobody else anything. A key that it publishes no
+longer has been withdrawn: whoever keeps sessions is told.
 Source: OpenID Connect Discovery 1.0, section 4 (the document's issuer must be the one that was asked).
 """
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 import logging
 import math
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 import trio
@@ -48,6 +49,13 @@ MAX_MISSED_POLLS = 10
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
+Withdraw = Callable[[Collection[SigningKey]], None]
+"""Is told of keys that their issuer has withdrawn."""
+
+
+def _nobody_rests_on(_keys: Collection[SigningKey]) -> None:
+    """Where nobody logs in, withdrawn keys are nobody's."""
+
 
 class IssuerKeys:
     """The keys of one issuer. `poll_secs` 0: nothing is asked but what logins need."""
@@ -77,11 +85,16 @@ class IssuerKeys:
             raise DirectoryUnavailable(f"the keys of {self._issuer} can't be had: {self._problem}")
         return found
 
-    async def keep_up(self) -> None:
+    async def keep_up(self, withdraw: Withdraw = _nobody_rests_on) -> None:
         """Ask the issuer, whenever it is time, for ever."""
         while True:
             self._wanted = trio.Event()
+            before = self._keys
             await self._ask()
+            withdrawn = [key for key_id, key in before.items() if self._keys.get(key_id) != key]
+            if withdrawn:
+                log.info("the identity provider %s has withdrawn %d keys", self._issuer, len(withdrawn))
+                withdraw(withdrawn)
             self._answered.set()
             self._answered = trio.Event()
             with trio.move_on_after(self._poll_secs or math.inf):
@@ -153,11 +166,11 @@ class SigningKeys:
         """What carries out which effect, as `Shell.external` wants it."""
         return {FetchSigningKey: self._fetch} if self._issuers else {}
 
-    async def keep_up(self) -> None:
+    async def keep_up(self, withdraw: Withdraw = _nobody_rests_on) -> None:
         """Ask the issuers, each in a task of its own, for ever."""
         async with trio.open_nursery() as nursery:
             for issuer in self._issuers.values():
-                nursery.start_soon(issuer.keep_up)
+                nursery.start_soon(issuer.keep_up, withdraw)
 
     async def _fetch(self, effect: FetchSigningKey) -> SigningKey | None:
         return await self._issuers[effect.issuer].key(effect.key_id)

@@ -287,6 +287,22 @@ def test_new_keys_are_fetched_when_they_are_first_used_and_old_ones_are_forgotte
     refuse(guard, old, "publishes no key")
 
 
+def test_who_has_logged_in_by_a_key_that_is_withdrawn_must_bring_a_new_token(
+    guard: OidcGuard, oidc_provider: OidcProvider
+) -> None:
+    tokens = Tokens(dba(oidc_provider), lambda: dba(oidc_provider))
+    with guard.login(tokens, maxPoolSize=1) as client:
+        client.shop.numbers.find_one()
+        oidc_provider.rotate()
+        client.shop.numbers.find_one()
+        assert len(tokens.contexts) == 1, "nobody has asked for the keys yet"
+        time.sleep(1.1)  # the quiesce period
+        with guard.login(Tokens(dba(oidc_provider))) as other:
+            other.shop.numbers.find_one()
+        client.shop.numbers.find_one()
+        assert len(tokens.contexts) == 2
+
+
 def test_made_up_keys_make_no_storm_of_questions(guard: OidcGuard, oidc_provider: OidcProvider) -> None:
     with guard.login(Tokens(dba(oidc_provider))) as client:
         client.shop.numbers.find_one()

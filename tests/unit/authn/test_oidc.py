@@ -21,7 +21,16 @@ from mongoguard.model.restriction import Peer
 from mongoguard.model.user import User, UserRequest
 from mongoguard.wire.document import Document
 from tests.unit.authn.driving import drive
-from tests.unit.authn.oidc_tokens import AUDIENCE, ISSUER, claims, ec_key, rsa_key, signing_key, token
+from tests.unit.authn.oidc_tokens import (
+    AUDIENCE,
+    ISSUER,
+    RSA_ALGORITHMS,
+    claims,
+    ec_key,
+    rsa_key,
+    signing_key,
+    token,
+)
 
 NOW = 1_700_000_000.0
 PEER = Peer(IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2"), 1000, 27017)
@@ -112,10 +121,28 @@ def test_a_program_logs_in_with_one_message():
     assert reply == {"conversationId": 1, "done": True, "payload": b""}
     assert client.shell.requests == [UserRequest(ALICE, (RoleName("idp/dba", "admin"),))]
     assert client.session.user.name == ALICE
-    assert client.session.expiry == Expiry(NOW + 300, reauthenticates=True)
+    assert client.session.expiry == Expiry(NOW + 300, reauthenticates=True, key=signing_key())
     (event,) = client.shell.events
     assert (event.param["user"], event.param["mechanism"]) == ("idp/alice", OIDC)
     assert event.param["claims"] == {"iss": ISSUER, "sub": "alice"}
+
+
+def test_a_login_lasts_no_longer_than_the_key_of_its_token():
+    client = Client()
+    client.start({"jwt": token(claims(NOW))})
+    other = SigningKey(rsa_key(name="other").public_key(), RSA_ALGORITHMS)
+    client.session.withdraw_keys([other], NOW + 10)
+    assert client.session.expiry.at == NOW + 300
+    client.session.withdraw_keys([other, signing_key()], NOW + 10)
+    assert client.session.expiry == Expiry(NOW + 10, reauthenticates=True, key=signing_key())
+    client.session.withdraw_keys([signing_key()], NOW + 20)
+    assert client.session.expiry.at == NOW + 10, "it is not put off"
+
+
+def test_who_is_not_logged_in_has_nothing_to_withdraw():
+    client = Client()
+    client.session.withdraw_keys([signing_key()], NOW)
+    assert client.session.expiry is None
 
 
 @pytest.mark.parametrize("name", [None, "alice"])

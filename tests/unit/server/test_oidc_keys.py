@@ -228,6 +228,48 @@ async def test_a_login_is_not_held_when_nobody_asks_any_more(issuer, autojump_cl
     assert "did not come in time" in await unavailable(keys, "k1")
 
 
+async def test_keys_that_are_published_no_longer_are_told_of_once(issuer, nursery, autojump_clock):
+    issuer.kids = ["k1", "k2"]
+    found = IssuerKeys(ISSUER, issuer.fetch, 10, QUIESCE)
+    told = []
+    nursery.start_soon(found.keep_up, told.append)
+    first = await found.key("k1")
+    issuer.kids = ["k2", "k3"]
+    await trio.sleep(35)
+    assert told == [[first]]
+    assert await found.key("k2") is not None
+
+
+async def test_a_key_whose_name_has_become_anothers_is_told_of(nursery, autojump_clock):
+    number = 0
+
+    async def fetch(url):
+        nonlocal number
+        await trio.lowlevel.checkpoint()
+        if url != KEY_SET:
+            return json.dumps({"issuer": ISSUER, "jwks_uri": KEY_SET}).encode()
+        number += 1
+        return json.dumps({"keys": [jwk_of(rsa_key(name=str(number // 2)), kid="k1")]}).encode()
+
+    found = IssuerKeys(ISSUER, fetch, 10, QUIESCE)
+    told = []
+    nursery.start_soon(found.keep_up, told.append)
+    first = await found.key("k1")
+    await trio.sleep(15)
+    assert told == [[first]]
+    assert await found.key("k1") != first
+
+
+async def test_an_issuer_that_is_away_has_withdrawn_nothing(issuer, nursery, autojump_clock):
+    found = IssuerKeys(ISSUER, issuer.fetch, 10, QUIESCE)
+    told = []
+    nursery.start_soon(found.keep_up, told.append)
+    assert await found.key("k1")
+    issuer.before = fail
+    await trio.sleep(500)
+    assert told == []
+
+
 async def test_what_is_passed_over_is_logged(issuer, nursery, autojump_clock, caplog):
     async def other_key(url):
         if url != KEY_SET:
