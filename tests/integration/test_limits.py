@@ -22,7 +22,7 @@ import yaml
 from pymongo.errors import OperationFailure
 
 from mongoguard.server.arrivals import MAX_ARRIVING_PER_ADDRESS
-from tests.rawwire import ConnectionEnded, RawConnection, compressed, op_msg
+from tests.rawwire import ConnectionEnded, RawConnection, compressed, header, op_msg, sequence_section
 from tests.servers import (
     Client,
     Guard,
@@ -606,3 +606,144 @@ def test_a_large_message_is_decompressed_and_its_answer_compressed(guard_standal
         found = raw.exchange(compressed(op_msg({"find": "large", "$db": "limits"}))).decompressed().document
         assert found["cursor"]["firstBatch"] == [{"_id": 1, "t": text}]
         assert raw.command("limits", {"drop": "large"})["ok"] == 1
+
+
+# ---- connections of a user ------------------------------------------------------------------------------------------
+
+
+def test_a_user_has_so_many_connections_and_one_more_is_refused_like_a_wrong_password(
+    guard_standalone: Guard, tmp_path: Path
+) -> None:
+    audit = tmp_path / "audit.json"
+    settings = {
+        "net": {"maxConnectionsPerUser": 2},
+        "auditLog": {"destination": "file", "path": str(audit)},
+    }
+    with running(guard_standalone, tmp_path / "guard", settings) as guard, contextlib.ExitStack() as stack:
+
+        def connect(user: str, password: str | None = None) -> RawConnection:
+            raw = stack.enter_context(RawConnection(guard.address))
+            raw.log_in(user, password or password_of(user))
+            return raw
+
+        kept = [connect("reader"), connect("reader")]
+        with pytest.raises(AssertionError) as too_many:
+            connect("reader")
+        with pytest.raises(AssertionError) as wrong:
+            connect("app", "wrong")
+        assert str(too_many.value) == str(wrong.value)
+        connect("app")
+        assert all(raw.command("shop", {"count": "orders"})["ok"] == 1 for raw in kept)
+        assert kept[0].command("admin", {"logout": 1})["ok"] == 1
+        connect("reader")
+        kept[1].close()
+
+        def logs_in() -> bool:
+            with contextlib.suppress(AssertionError):
+                connect("reader")
+                return True
+            return False
+
+        assert within(10, logs_in)
+    assert audit.read_text().count("net.maxConnectionsPerUser is reached") >= 1
+
+
+# ---- large and slow -------------------------------------------------------------------------------------------------
+
+
+def resident_mb(pid: int) -> float:
+    """The memory of a process that is in use."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+@pytest.fixture
+def megabytes(guard_standalone: Guard) -> Iterator[None]:
+    """limits.megabytes has 60 documents of 1 MB."""
+    with guard_standalone.upstream.client() as root:
+        root.limits.megabytes.drop()
+        for number in range(60):
+            root.limits.megabytes.insert_one({"_id": number, "b": os.urandom(1_000_000)})
+        yield
+        root.limits.megabytes.drop()
+
+
+def test_clients_that_read_nothing_hold_one_reply_each_and_no_more(
+    guard_standalone: Guard, megabytes: None, tmp_path: Path
+) -> None:
+    """Each asks for a thousand megabytes, and takes none: what mongoguard keeps is the reply that it has begun to send."""
+    with running(guard_standalone, tmp_path, {}) as guard, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(RawConnection(guard.address)) for _ in range(4)]
+        find = {"find": "megabytes", "batchSize": 60, "$db": "limits"}
+        for raw in clients:
+            raw.log_in("root", password_of("root"))
+            raw.send(op_msg({"ping": 1, "$db": "admin"}))
+            assert raw.receive().document["ok"] == 1
+        before = resident_mb(guard.pid)
+        asked = op_msg(find)
+        for raw in clients:
+            # Twenty requests of 16 MB each, one behind the other: only the first is answered.
+            raw.send(asked * 20)
+        highest = 0.0
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            highest = max(highest, resident_mb(guard.pid))
+            with RawConnection(guard.address) as other:
+                assert other.command("admin", {"hello": 1})["ok"] == 1, "others are served meanwhile"
+            time.sleep(0.2)
+        assert highest - before < 4 * 2.5 * 17, "a reply, and what the copy of it takes while it is received"
+        reply = clients[0].receive().document
+        assert len(reply["cursor"]["firstBatch"]) >= 15, "whoever reads at last gets it whole"
+
+
+def test_a_client_that_sends_faster_than_the_upstream_takes_is_slowed_down(
+    guard_standalone: Guard, one_document: None, tmp_path: Path
+) -> None:
+    """While one command runs, what the client sends behind it stays in its own buffers and the kernel's."""
+    with running(guard_standalone, tmp_path, {}) as guard, RawConnection(guard.address, 60) as raw:
+        raw.log_in("root", password_of("root"))
+        before = resident_mb(guard.pid)
+        raw.send(op_msg({**slow(3000), "$db": "limits"}))
+        insert = op_msg({"insert": "sent", "documents": [{"b": b"x" * 1_000_000}], "$db": "limits"})
+        sent = threading.Thread(target=lambda: raw.send(insert * 80))
+        sent.start()
+        time.sleep(1.5)
+        assert sent.is_alive(), "the client waits"
+        assert resident_mb(guard.pid) - before < 40
+        replies = [raw.receive().document for _ in range(81)]
+        sent.join(30)
+        assert all(reply["ok"] == 1 for reply in replies)
+        assert raw.command("limits", {"drop": "sent"})["ok"] == 1
+
+
+def test_a_message_of_48_mb_passes_and_replies_of_16_mb_and_a_longer_message_does_not(
+    guard_standalone: Guard,
+) -> None:
+    """Three documents of almost 16 MB in one message; back they come one by one, for no batch of mongod is longer."""
+    with RawConnection(guard_standalone.address, 60) as raw:
+        raw.log_in("root", password_of("root"))
+        hello = raw.command("admin", {"hello": 1})
+        most = hello["maxMessageSizeBytes"]
+        size = 15_900_000
+        documents = [{"_id": n, "b": os.urandom(size)} for n in range(3)]
+        section = sequence_section("documents", documents)
+        message = op_msg({"insert": "huge", "$db": "limits"}, section)
+        assert 47_000_000 < len(message) < most
+        try:
+            done = raw.exchange(message).document
+            assert (done["n"], done["ok"]) == (3, 1.0)
+            for document in documents:
+                found = raw.command("limits", {"find": "huge", "filter": {"_id": document["_id"]}})
+                assert found["cursor"]["firstBatch"] == [document]
+            cursor = raw.command("limits", {"find": "huge", "batchSize": 0})["cursor"]["id"]
+            more = raw.command("limits", {"getMore": cursor, "collection": "huge"})["cursor"]["nextBatch"]
+            assert more == documents[: len(more)]
+            assert len(more) >= 1
+            assert raw.command("limits", {"count": "huge"})["n"] == 3
+        finally:
+            raw.command("limits", {"drop": "huge"})
+        with RawConnection(guard_standalone.address, 60) as longer:
+            longer.log_in("root", password_of("root"))
+            with contextlib.suppress(OSError):
+                longer.send(header(48_000_001, 2013) + b"\0" * 1000)
+            assert longer.is_closed_by_peer()

@@ -130,7 +130,8 @@ def test_one_mistake_and_nothing_changes_in_any_process(
     guard: ReloadedGuard, workers: int, more: dict[str, Any], told: str
 ) -> None:
     raws = connections(guard, workers, "bob")
-    broken = more.pop("users", None)
+    broken = more.get("users")
+    more = {name: value for name, value in more.items() if name != "users"}
     guard.users(entry("ann", READ))  # without bob
     if broken is not None:
         guard.users_path.write_text(broken)

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bson import Binary, Int64
 
+from mongoguard.server.app import DRAIN_SECS
 from tests.rawwire import ConnectionEnded, RawConnection
 from tests.servers import Client, Guard, password_of
 
@@ -104,3 +106,107 @@ def test_signals_during_the_close_do_not_kill_it(
     assert ending.stop() == 0
     assert not (tmp_path / "pid").exists()
     assert "Traceback" not in ending.log
+
+
+# ---- transactions ---------------------------------------------------------------------------------------------------
+
+
+END_SECS = 40
+"""For processes that have nothing to wait for any more, on a busy machine."""
+
+
+def in_transaction(
+    raw: RawConnection, command: dict[str, Any], number: int = 1, **more: Any
+) -> dict[str, Any]:
+    """A command of a transaction, in a session that is always the same."""
+    session = {
+        "lsid": {"id": Binary(b"transaction-1234", 4)},
+        "txnNumber": Int64(number),
+        "autocommit": False,
+    }
+    return raw.command(more.pop("db", "shop"), {**command, **session, **more})
+
+
+@pytest.fixture(params=[1, 2], ids=["one process", "two workers"])
+def ending_replica_set(
+    request: pytest.FixtureRequest, guard_replica_set: Guard, tmp_path: Path
+) -> Iterator[Guard]:
+    """A mongoguard to be ended, before a deployment with transactions."""
+    own = Guard(tmp_path / "ending", guard_replica_set.upstream, {"workers": request.param})
+    with guard_replica_set.upstream.client() as direct:
+        direct.shop.drained.drop()
+        direct.shop.create_collection("drained")
+    try:
+        yield own.start().wait()
+    finally:
+        own.kill()
+
+
+INSERT = {"insert": "drained", "documents": [{"a": 1}]}
+
+
+def test_an_open_transaction_is_finished_and_then_the_process_ends(ending_replica_set: Guard) -> None:
+    guard = ending_replica_set
+    with RawConnection(guard.address) as raw, RawConnection(guard.address) as idle:
+        for one in (raw, idle):
+            one.log_in("app", password_of("app"))
+        assert in_transaction(raw, INSERT, startTransaction=True)["ok"] == 1
+        guard.send_signal(signal.SIGTERM)
+        assert idle.is_closed_by_peer()
+        assert within(10, lambda: takes_no_connections(guard))
+        assert in_transaction(raw, INSERT)["ok"] == 1
+        assert in_transaction(raw, {"commitTransaction": 1}, db="admin")["ok"] == 1
+        assert raw.is_closed_by_peer()
+        assert within(END_SECS, lambda: not guard.running), guard.log[-2000:]
+    assert guard.stop() == 0
+    with guard.upstream.client() as direct:
+        assert direct.shop.drained.count_documents({}) == 2
+    assert "Traceback" not in guard.log
+
+
+def test_a_transaction_that_does_not_end_is_waited_for_no_longer_than_its_bound(
+    ending_replica_set: Guard,
+) -> None:
+    guard = ending_replica_set
+    with RawConnection(guard.address, 40) as raw:
+        raw.log_in("app", password_of("app"))
+        assert in_transaction(raw, INSERT, number=2, startTransaction=True)["ok"] == 1
+        begun = time.monotonic()
+        guard.send_signal(signal.SIGTERM)
+        assert raw.is_closed_by_peer()
+        assert time.monotonic() - begun > DRAIN_SECS - 1
+        assert within(END_SECS, lambda: not guard.running)
+    assert guard.stop() == 0
+
+
+def test_a_second_signal_ends_an_open_transaction_at_once(ending_replica_set: Guard) -> None:
+    guard = ending_replica_set
+    with RawConnection(guard.address) as raw:
+        raw.log_in("app", password_of("app"))
+        assert in_transaction(raw, INSERT, number=3, startTransaction=True)["ok"] == 1
+        guard.send_signal(signal.SIGTERM)
+        assert within(10, lambda: takes_no_connections(guard))
+        assert guard.running
+        guard.send_signal(signal.SIGTERM)
+        assert raw.is_closed_by_peer()
+        assert within(END_SECS, lambda: not guard.running)
+    assert guard.stop() == 0
+
+
+@pytest.mark.parametrize("end", ["commitTransaction", "abortTransaction", "an error"])
+def test_a_transaction_that_has_ended_keeps_nothing_open(ending_replica_set: Guard, end: str) -> None:
+    guard = ending_replica_set
+    with RawConnection(guard.address) as raw:
+        raw.log_in("app", password_of("app"))
+        assert in_transaction(raw, INSERT, number=4, startTransaction=True)["ok"] == 1
+        if end == "an error":
+            wrong = {"find": "drained", "filter": {"$nosuch": 1}}
+            assert in_transaction(raw, wrong, number=4)["ok"] == 0
+        else:
+            assert in_transaction(raw, {end: 1}, number=4, db="admin")["ok"] == 1
+        begun = time.monotonic()
+        guard.send_signal(signal.SIGTERM)
+        assert raw.is_closed_by_peer()
+        assert time.monotonic() - begun < DRAIN_SECS
+        assert within(END_SECS, lambda: not guard.running)
+    assert guard.stop() == 0
