@@ -101,7 +101,10 @@ class _RawClient:
         request_id = 1000 + next(self._tokens)
         message = raw.exchange(op_msg({**command, "$db": self._database}, request_id=request_id))
         reply = check_ok(reply_to(request_id, message))
-        if reply.get("writeErrors") or reply.get("n") != 1:
+        errors = [error.get("code") for error in reply.get("writeErrors", [])]
+        if errors and all(code in TROUBLE for code in errors):
+            raise Trouble(str(reply["writeErrors"]))
+        if errors or reply.get("n") != 1:
             raise Breach(f"an insert was answered with {reply}")
         if "writeConcernError" in reply:
             raise Trouble(str(reply["writeConcernError"]))
