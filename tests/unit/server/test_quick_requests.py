@@ -73,10 +73,10 @@ class Guarded:
             audit=self.shell.audit,
             users_changed=self.shell.users_changed,
             threads=trio.CapacityLimiter(2),
-            handshake_timeout_secs=30,
             message_timeout_secs=30,
         )
-        self.connection = ClientConnection(SocketTransport(ours), self.session, shell, lambda: None)
+        by = trio.current_time() + 30
+        self.connection = ClientConnection(SocketTransport(ours), self.session, shell, lambda: None, by)
         self.ended = trio.Event()
         nursery.start_soon(self._serve)
 
