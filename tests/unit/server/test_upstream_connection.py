@@ -10,9 +10,15 @@ import trio.testing
 from mongoguard.config.secret import Secret
 from mongoguard.errors import UpstreamConnectionLost, UpstreamUnavailable
 from mongoguard.server.transport import SocketTransport
-from mongoguard.server.upstream_connection import UpstreamConnection, decode_reply, open_upstream_connection
+from mongoguard.server.upstream_connection import (
+    IN_THREAD_BYTES,
+    UpstreamConnection,
+    decode_reply,
+    open_upstream_connection,
+)
 from mongoguard.server.upstream_uri import read_upstream_uri
-from tests.rawwire import header, op_msg
+from mongoguard.wire.compression import compress_message, decompress_message
+from tests.rawwire import document_section, header, message, op_msg, sequence_section
 
 REQUEST = op_msg({"ping": 1, "$db": "admin"}, request_id=7)
 
@@ -220,3 +226,69 @@ async def test_an_error_of_another_kind_closes_the_connection_and_is_not_hidden(
     monkeypatch.setattr("mongoguard.server.upstream_connection.upstream_login", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         await open_upstream_connection(path, ADDRESS, 5)
+
+
+# ---- compression ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [10, IN_THREAD_BYTES + 10])
+async def test_messages_are_compressed_both_ways_once_agreed(pair, size):
+    connection, theirs = pair
+    connection.compressor = 2
+    request = op_msg({"insert": "x", "text": "y" * size, "$db": "shop"}, request_id=7)
+    reply = reply_to(request, {"ok": 1, "text": "z" * size})
+    theirs.sendall(compress_message(reply, 2))
+    assert await connection.exchange(request) == reply
+    sent = theirs.recv(1_000_000)
+    assert sent[12:16] == (2012).to_bytes(4, "little")
+    assert decompress_message(sent, 48_000_000)[0] == request
+
+
+async def test_a_server_may_answer_a_compressed_request_plainly(pair):
+    connection, theirs = pair
+    connection.compressor = 2
+    reply = reply_to(REQUEST, {"ok": 1})
+    theirs.sendall(reply)
+    assert await connection.exchange(REQUEST) == reply
+
+
+@pytest.mark.parametrize(
+    "name", ["saslStart", "saslContinue", "authenticate", "hello", "createUser", "updateUser"]
+)
+async def test_what_holds_a_secret_is_never_compressed(pair, name):
+    connection, theirs = pair
+    connection.compressor = 2
+    request = op_msg({name: 1, "$db": "admin"}, request_id=7)
+    theirs.sendall(reply_to(request, {"ok": 1}))
+    await connection.exchange(request)
+    assert theirs.recv(1000) == request
+
+
+async def test_a_message_that_does_not_begin_with_its_body_is_sent_plainly(pair):
+    connection, theirs = pair
+    connection.compressor = 2
+    request = message(
+        sequence_section("documents", {}), document_section({"insert": "x", "$db": "shop"}), request_id=7
+    )
+    theirs.sendall(reply_to(request, {"ok": 1}))
+    await connection.exchange(request)
+    assert theirs.recv(1000) == request
+
+
+@pytest.mark.parametrize("damage", ["bytes", "size", "compressor", "empty"])
+async def test_a_faked_reply_that_cannot_be_decompressed_is_a_lost_connection(pair, damage):
+    connection, theirs = pair
+    connection.compressor = 2
+    reply = bytearray(compress_message(reply_to(REQUEST, {"ok": 1}), 2))
+    if damage == "bytes":
+        reply[30] ^= 0xFF
+    elif damage == "size":
+        reply[20:24] = (2**31 - 1).to_bytes(4, "little")
+    elif damage == "compressor":
+        reply[24] = 99
+    else:
+        reply = reply[:16]
+        reply[:4] = (16).to_bytes(4, "little")
+    theirs.sendall(bytes(reply))
+    with pytest.raises(UpstreamConnectionLost, match="sent what is no message"):
+        await connection.exchange(REQUEST)

@@ -5,9 +5,11 @@ import ssl
 import pytest
 
 from mongoguard.authn.upstream_login import UpstreamCredential
+from mongoguard.command.read_preference import ReadPreference, ReadPreferenceMode
 from mongoguard.config.secret import Secret
 from mongoguard.errors import ConfigError
 from mongoguard.model.names import UserName
+from mongoguard.server import upstream_uri
 from mongoguard.server.upstream_uri import read_upstream_uri
 from tests.certificates import Authority
 
@@ -87,3 +89,37 @@ def test_tls_verifies_unless_told_otherwise(tmp_path):
 
 def test_a_password_is_in_no_repr():
     assert "canary" not in repr(read("mongodb://u:canary@h/?tls=true"))
+
+
+def test_what_reads_without_a_preference_follow_is_read_in_the_uri():
+    uri = "mongodb://h/?readPreference=nearest&readPreferenceTags=dc:east,rack:1&readPreferenceTags=&maxStalenessSeconds=120"
+    tags = ((("dc", "east"), ("rack", "1")), ())
+    assert read(uri).read_preference == ReadPreference(ReadPreferenceMode.NEAREST, tags, 120)
+    assert read("mongodb://h").read_preference is None
+    assert read("mongodb://h/?readPreference=primary").read_preference is None
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("readPreference=secondary&maxStalenessSeconds=10", "can not be less than 90"),
+        ("readPreference=sideways", ""),
+        ("compressors=lzma", "compressors: expected some of snappy, zlib, zstd, not 'lzma'"),
+        ("loadBalanced=true", "loadBalanced=true is not supported"),
+    ],
+)
+def test_an_option_that_can_not_be_served_is_an_error(options, told):
+    with pytest.raises(ConfigError, match=rf"upstream\.uri: .*{told}"):
+        read(f"mongodb://h/?{options}")
+
+
+def test_compressors_are_kept_in_their_order():
+    assert read("mongodb://h").compressors == ()
+    assert read("mongodb://h/?compressors=zlib").compressors == ("zlib",)
+    assert read("mongodb://h/?Compressors=zstd,zlib,zstd").compressors == ("zstd", "zlib")
+
+
+def test_a_compressor_without_its_library_is_an_error(monkeypatch):
+    monkeypatch.setattr(upstream_uri, "available_compressors", lambda: ("zlib",))
+    with pytest.raises(ConfigError, match="compressors: snappy needs the extra compression"):
+        read("mongodb://h/?compressors=snappy")
