@@ -267,9 +267,8 @@ async def test_what_holds_a_secret_is_never_compressed(pair, name):
 async def test_a_message_that_does_not_begin_with_its_body_is_sent_plainly(pair):
     connection, theirs = pair
     connection.compressor = 2
-    request = message(
-        sequence_section("documents", {}), document_section({"insert": "x", "$db": "shop"}), request_id=7
-    )
+    body = document_section({"insert": "x", "$db": "shop"})
+    request = message(2013, bytes(4) + sequence_section("documents", [{}]) + body, request_id=7)
     theirs.sendall(reply_to(request, {"ok": 1}))
     await connection.exchange(request)
     assert theirs.recv(1000) == request
