@@ -25,7 +25,7 @@ from mongoguard.config.settings import Settings
 from mongoguard.errors import GuardError
 from mongoguard.model.names import UserName
 from mongoguard.model.restriction import Address
-from mongoguard.server.link import Answerer, Fields
+from mongoguard.server.link import Answerer, AnswererAtOnce, Fields
 from mongoguard.server.user_connections import UserConnections
 from mongoguard.server.worker_process import WorkerProcess
 
@@ -52,12 +52,19 @@ class Crossing:
         self._throttle = LoginThrottle(settings.security.login_limits.limits)
         self._connections = UserConnections(settings.net.max_connections_per_user)
         self.exception_is_closed = False
+        self._sought: set[int] = set()
+        self._found = trio.Event()
 
     def answerers(self, worker: WorkerProcess) -> Mapping[str, Answerer]:
         """Those for the questions of this worker."""
         return {
             "users changed": partial(self._users_changed, worker),
             "find cursors": partial(self._find_cursors, worker),
+        }
+
+    def at_once(self, worker: WorkerProcess) -> Mapping[str, AnswererAtOnce]:
+        """Those for which nobody else is asked; in order, or a place would be given back before it is taken."""
+        return {
             "exception closed": self._exception_closed,
             "login block": self._login_block,
             "count login": self._count_login,
@@ -104,6 +111,20 @@ class Crossing:
         return {}
 
     async def _find_cursors(self, by: WorkerProcess, fields: dict[str, Any]) -> Fields:
+        """One question for a cursor at a time: while it is on its way to who asked first, nobody has it."""
+        ids = set(fields["ids"])
+        while ids & self._sought:
+            await self._found.wait()
+        self._sought |= ids
+        try:
+            return {"cursors": await self._ask_for_cursors(by, fields)}
+        finally:
+            # The answer is on its way before the next question: nothing waits in between.
+            self._sought -= ids
+            self._found.set()
+            self._found = trio.Event()
+
+    async def _ask_for_cursors(self, by: WorkerProcess, fields: dict[str, Any]) -> list[Any]:
         found: list[Any] = []
 
         async def look(worker: WorkerProcess) -> None:
@@ -114,29 +135,29 @@ class Crossing:
         async with trio.open_nursery() as nursery:
             for worker in self._others(by):
                 nursery.start_soon(look, worker)
-        return {"cursors": found}
+        return found
 
-    async def _exception_closed(self, _fields: dict[str, Any]) -> Fields:
+    def _exception_closed(self, _fields: dict[str, Any]) -> Fields:
         if not self.exception_is_closed:
             self.exception_is_closed = True
             for worker in self._workers.values():
                 worker.link.tell("close exception")
         return {}
 
-    async def _login_block(self, fields: dict[str, Any]) -> Fields:
+    def _login_block(self, fields: dict[str, Any]) -> Fields:
         block = self._throttle.block(*_who(fields), time.time())
         return {"block": None if block is None else [block.scope, block.secs]}
 
-    async def _count_login(self, fields: dict[str, Any]) -> Fields:
+    def _count_login(self, fields: dict[str, Any]) -> Fields:
         count = self._throttle.failed if fields["isFailure"] else self._throttle.succeeded
         count(*_who(fields), time.time())
         return {}
 
-    async def _take_connection(self, by: WorkerProcess, fields: dict[str, Any]) -> Fields:
+    def _take_connection(self, by: WorkerProcess, fields: dict[str, Any]) -> Fields:
         user = UserName(fields["user"], fields["db"])
         return {"taken": self._connections.take(user, (by.number, fields["holder"]))}
 
-    async def _give_connection(self, by: WorkerProcess, fields: dict[str, Any]) -> Fields:
+    def _give_connection(self, by: WorkerProcess, fields: dict[str, Any]) -> Fields:
         self._connections.give((by.number, fields["holder"]))
         return {}
 

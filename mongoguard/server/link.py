@@ -20,7 +20,7 @@ import trio
 from mongoguard.errors import CommandError, GuardError
 from mongoguard.wire.document import Document
 
-__all__ = ["Answerer", "Fields", "Link", "LinkLost", "LinkRefused"]
+__all__ = ["Answerer", "AnswererAtOnce", "Fields", "Link", "LinkLost", "LinkRefused"]
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ MAX_QUESTIONS = 1024
 
 Fields: TypeAlias = Mapping[str, Any]
 Answerer: TypeAlias = Callable[[dict[str, Any]], Awaitable[Fields]]
+AnswererAtOnce: TypeAlias = Callable[[dict[str, Any]], Fields]
 
 
 class LinkLost(GuardError):
@@ -59,8 +60,17 @@ class _Question:
 class Link:
     """One end. `run` must be running for anything to come or go."""
 
-    def __init__(self, sock: socket.socket, answerers: Mapping[str, Answerer]) -> None:
-        """Take over the socket; `answerers` by the kinds of questions. A `GuardError` of theirs is an answer, too."""
+    def __init__(
+        self,
+        sock: socket.socket,
+        answerers: Mapping[str, Answerer],
+        at_once: Mapping[str, AnswererAtOnce] | None = None,
+    ) -> None:
+        """Take over the socket; `answerers` by the kinds of questions. A `GuardError` of theirs is an answer, too.
+
+        Those `at_once` answer in the order in which they are asked; the others take their time.
+        """
+        self._at_once = at_once or {}
         sock.setblocking(False)
         self._socket = sock
         self._answerers = answerers
@@ -166,6 +176,10 @@ class Link:
             match document:
                 case {"answers": int(number), "fields": dict(fields)}:
                     self._take_answer(int(number), fields)
+                case {"kind": str(kind), "number": int(number), "fields": dict(fields)} if (
+                    kind in self._at_once
+                ):
+                    self._answer_at_once(kind, int(number), fields)
                 case {"kind": str(kind), "number": int(number), "fields": dict(fields)}:
                     await places.acquire()
                     nursery.start_soon(self._answer, kind, int(number), fields, places)
@@ -182,21 +196,25 @@ class Link:
         question.answered.set()
 
     async def _answer(self, kind: str, number: int, fields: dict[str, Any], places: trio.Semaphore) -> None:
+        answerer = self._answerers.get(kind)
         try:
-            answerer = self._answerers.get(kind)
-            try:
-                answer = (
-                    {"refusal": f"no such question: {kind}"} if answerer is None else await answerer(fields)
-                )
-            except GuardError as error:
-                answer = {"refusal": str(error)}
-            except (KeyError, ValueError, TypeError):
-                log.exception("a question of another process is not understood: %s", kind)
-                answer = {"refusal": f"not understood: {kind}"}
-            if number:
-                self._send({"answers": number, "fields": answer})
+            answer = _unknown(kind) if answerer is None else await answerer(fields)
+        except _REFUSALS as error:
+            answer = _refusal(kind, error)
         finally:
             places.release()
+        self._reply(number, answer)
+
+    def _answer_at_once(self, kind: str, number: int, fields: dict[str, Any]) -> None:
+        try:
+            answer = self._at_once[kind](fields)
+        except _REFUSALS as error:
+            answer = _refusal(kind, error)
+        self._reply(number, answer)
+
+    def _reply(self, number: int, answer: Fields) -> None:
+        if number:
+            self._send({"answers": number, "fields": answer})
 
     async def _next_document(self) -> bytes | None:
         """The bytes of the next document; None when the other end is gone."""
@@ -223,3 +241,17 @@ class Link:
                 return None
             parts += part
         return bytes(parts)
+
+
+_REFUSALS = (GuardError, KeyError, ValueError, TypeError)
+
+
+def _unknown(kind: str) -> Fields:
+    return {"refusal": f"no such question: {kind}"}
+
+
+def _refusal(kind: str, error: Exception) -> Fields:
+    if isinstance(error, GuardError):
+        return {"refusal": str(error)}
+    log.error("a question of another process is not understood: %s", kind, exc_info=error)
+    return {"refusal": f"not understood: {kind}"}

@@ -185,7 +185,7 @@ class Supervisor:
         descriptors = [sock.fileno() for sock in own]
         generation = self._configuration.generation
         worker = await start_worker_process(self._command, number, generation, [*descriptors, self._memory])
-        worker.answer_with(self._answerers(worker))
+        worker.answer_with(self._answerers(worker), self._crossing.at_once(worker))
         self._workers[number] = worker
         try:
             await worker.run(self._first_words(number, descriptors))

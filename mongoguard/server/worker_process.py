@@ -16,7 +16,7 @@ from pathlib import Path
 
 import trio
 
-from mongoguard.server.link import Answerer, Fields, Link, LinkLost, LinkRefused
+from mongoguard.server.link import Answerer, AnswererAtOnce, Fields, Link, LinkLost, LinkRefused
 
 __all__ = ["WorkerProcess", "start_worker_process"]
 
@@ -77,9 +77,9 @@ class WorkerProcess:
         self._serves_since = trio.current_time()
         self.served.set()
 
-    def answer_with(self, answerers: Mapping[str, Answerer]) -> None:
+    def answer_with(self, answerers: Mapping[str, Answerer], at_once: Mapping[str, AnswererAtOnce]) -> None:
         """Who answers its questions."""
-        self.link = Link(self._socket, answerers)
+        self.link = Link(self._socket, answerers, at_once)
 
     async def run(self, first: Fields) -> None:
         """Hand over its first instructions, and return when the process has ended. Ends it when cancelled."""

@@ -166,3 +166,23 @@ async def test_questions_beyond_the_bound_wait(nursery, monkeypatch):
     await trio.testing.wait_all_tasks_blocked()
     assert sorted(running) == [0, 1, 2, 3, 4]
     ends.here.close()
+
+
+async def test_what_is_answered_at_once_is_answered_in_order(nursery):
+    ours, theirs = socket.socketpair()
+    seen = []
+
+    def note(fields):
+        seen.append(fields["n"])
+        return {}
+
+    here, there = Link(ours, {}), Link(theirs, {}, {"note": note})
+    nursery.start_soon(here.run)
+    nursery.start_soon(there.run)
+    for number in range(100):
+        here.tell("note", {"n": number})
+    await here.ask("note", {"n": 100}, within_secs=5)
+    assert seen == list(range(101))
+    with pytest.raises(LinkRefused, match="not understood"):
+        await here.ask("note", {}, within_secs=5)
+    here.close()
