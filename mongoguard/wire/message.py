@@ -19,6 +19,7 @@ import google_crc32c
 
 from mongoguard.errors import CommandError, ErrorCode, ProtocolError
 from mongoguard.wire.document import Document, DuplicateFieldError
+from mongoguard.wire.native import native_spans
 
 __all__ = [
     "HEADER_SIZE",
@@ -237,8 +238,16 @@ def _sequence(data: bytes, start: int, limit: int) -> tuple[str, list[tuple[int,
         name = data[start + 4 : nul].decode()
     except UnicodeDecodeError:
         raise CommandError(ErrorCode.INVALID_BSON, "a document sequence's identifier is not UTF-8") from None
+    return name, _spans(data, nul + 1, end), end
+
+
+def _spans(data: bytes, position: int, end: int) -> list[tuple[int, int]]:
+    """Where each document of a sequence begins and ends."""
+    if native_spans is not None:
+        found: list[tuple[int, int]] | None = native_spans(data, position, end, MAX_SEQUENCE_DOCUMENTS)
+        if found is not None:
+            return found
     spans: list[tuple[int, int]] = []
-    position = nul + 1
     unpack = _int32.unpack_from
     while position < end:
         if end - position < 5:
@@ -252,7 +261,7 @@ def _sequence(data: bytes, start: int, limit: int) -> tuple[str, list[tuple[int,
             )
         spans.append((position, following))
         position = following
-    return name, spans, end
+    return spans
 
 
 def _parse_op_query(data: bytes) -> OpQuery:

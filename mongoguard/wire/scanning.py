@@ -10,6 +10,7 @@ import struct
 from typing import NamedTuple
 
 from mongoguard.errors import CommandError, ErrorCode
+from mongoguard.wire.native import native_scan
 
 __all__ = [
     "ARRAY",
@@ -139,7 +140,11 @@ def document_end(data: bytes, start: int, limit: int) -> int:
 
 
 def scan(data: bytes, position: int, last: int, max_fields: int) -> dict[str, Element]:
-    """The fields between `position` and `last` (the offset of the terminating zero byte)."""
+    """The fields between `position` and `last` (the offset of the terminating zero byte). Raises `BSONError`."""
+    if native_scan is not None:
+        found: dict[str, Element] | None = native_scan(data, position, last, max_fields, Element)
+        if found is not None:
+            return found
     fields: dict[str, Element] = {}
     sizes, find, new = _SIZES, data.find, tuple.__new__
     while position < last:
