@@ -21,6 +21,7 @@ from mongoguard.authn.channel import Channel
 from mongoguard.authn.logins import Logins, scram_logins
 from mongoguard.effects import (
     AskUpstream,
+    AwaitTopologyChange,
     Effect,
     Emit,
     FetchUser,
@@ -246,7 +247,7 @@ class Recorder:
                 return b"r" * count
             case Now():
                 return NOW
-            case Emit():
+            case Emit() | AwaitTopologyChange():
                 return None
             case _:
                 raise AssertionError(f"unknown effect {effect!r}")
