@@ -14,6 +14,7 @@ import urllib.request
 from typing import Any
 
 import bson
+from pymongo.errors import PyMongoError
 
 from tests.drivers.running import Comparison, Guarded
 from tests.servers import ChildServer, free_port, wait_for_port
@@ -56,8 +57,11 @@ def compare_exporter(deployment: Guarded) -> Comparison:
         differences.append(f"raw reply: direct {reply!r}, through {other!r}")
     if not direct:
         differences.append("the program has not said what is wrong")
-    with deployment.guard.client("app") as client:
-        client.shop.command("ping")
+    try:
+        with deployment.guard.client("app", **deployment.options) as client:
+            client.shop.command("ping")
+    except PyMongoError as error:
+        differences.append(f"a client of today is not served afterwards: {error}"[:500])
     return Comparison("exporter (mgo.v2)", "1.0.0", deployment.name, "refused", "refused", tuple(differences))
 
 
