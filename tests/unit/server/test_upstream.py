@@ -1,18 +1,26 @@
 """The upstream as a whole. Servers and monitors are faked: what is tested is choice, order and deadlines."""
 
+import bson
 import pytest
 import trio
 import trio.testing
+from bson import ObjectId
 
 from mongoguard.command.read_preference import ReadPreference, ReadPreferenceMode
 from mongoguard.config.settings import parse_settings
 from mongoguard.effects import StateChanged
-from mongoguard.errors import NoServerForReadPreference, UpstreamConnectionLost, UpstreamUnavailable
+from mongoguard.errors import (
+    ConfigError,
+    NoServerForReadPreference,
+    UpstreamConnectionLost,
+    UpstreamUnavailable,
+)
 from mongoguard.proxy.deployment import Impersonation, PresentAs
 from mongoguard.server import server_pool
 from mongoguard.server import upstream as module
 from mongoguard.server.topology import TopologySnapshot
 from mongoguard.server.upstream import open_upstream
+from tests.rawwire import op_msg
 from tests.unit.server.upstream_fakes import Clock, FakeConnection, settings
 
 
@@ -443,3 +451,56 @@ async def test_without_a_primary_at_the_start_everything_is_closed_again(
         async with open_upstream(settings()):
             raise AssertionError
     assert found[0].closed
+
+
+# ---- as a replica set -----------------------------------------------------------------------------------------------
+
+
+def presented(advertise, uri="mongodb://h"):
+    """Settings of a mongoguard that is presented as a replica set."""
+    text = f"{{net: {{presentAs: replicaSet, advertise: {advertise}}}, upstream: {{uri: '{uri}'}}}}"
+    return parse_settings(text, "test", environ={}, read_file=str)
+
+
+@pytest.mark.parametrize("hello", [{"ok": 1}, {"ok": 1, "msg": "isdbgrid"}])
+async def test_what_is_no_replica_set_ends_the_start(connections, hello):
+    def of_another_kind(connection):
+        connection.hello = hello
+        return connection
+
+    connections[1][0] = of_another_kind
+    with pytest.raises(ConfigError, match="the upstream is no member of a replica set"):
+        async with open_upstream(presented("'g:1'")):
+            pass
+
+
+async def test_heartbeats_are_what_hello_is_made_of(connections):
+    async with open_upstream(presented("'g:1'"), ObjectId(b"s" * 12)) as upstream:
+        view = upstream.deployment
+        assert view.service_id == ObjectId(b"s" * 12)
+        assert (view.replica_set_fields["hosts"], view.replica_set_fields["isWritablePrimary"]) == (
+            ["g:1"],
+            False,
+        )
+        upstream._members_heard({"a:1": {"setName": "rs0", "isWritablePrimary": True}})
+        assert view.replica_set_fields["isWritablePrimary"] is True
+
+
+@pytest.mark.parametrize(
+    ("is_replica_set", "expected"), [(True, None), (False, {"mode": "primaryPreferred"})]
+)
+async def test_a_member_that_is_connected_to_directly_is_asked_as_a_secondary(
+    connections, is_replica_set, expected
+):
+    async with open_upstream(settings()) as upstream:
+        upstream._topology.snapshot = snapshot("h:1", is_replica_set=is_replica_set)
+        sent = []
+
+        async def exchange(message, _soon_secs=0.0):
+            await trio.lowlevel.checkpoint()
+            sent.append(bson.decode(message[21:]))
+            return op_msg({"ok": 1})
+
+        connections[0][0].exchange = exchange
+        await upstream.ask("admin", {"usersInfo": 1})
+        assert sent[0].get("$readPreference") == expected
