@@ -33,6 +33,10 @@ RELOADABLE = frozenset(
         "setParameter.tlsX509ClusterAuthDNOverride",
         "setParameter.tlsX509ExpirationWarningThresholdDays",
         "systemLog.verbosity",
+        "upstream.connectTimeoutMS",
+        "upstream.maxPoolSize",
+        "upstream.serverSelectionTimeoutMS",
+        "upstream.waitQueueTimeoutMS",
     ]
 )
 """A section stands for everything in it. All others are used when mongoguard starts, and then no more."""
@@ -76,7 +80,7 @@ def _is_taken_over(path: str, old: Any, new: Any) -> bool:
     if path == "net.tls":
         # Whether there is TLS, and whether certificates log in, decides over mechanisms and listeners.
         return bool((old.is_on, old.takes_certificates) == (new.is_on, new.takes_certificates))
-    if path == "net.maxConnectionsPerUser":
+    if path in ("net.maxConnectionsPerUser", "upstream.maxPoolSize"):
         return bool(old) == bool(new)  # connections are counted from the first, or never
     if path == "security.userFile":
         return old is not None and new is not None  # else the directory is another

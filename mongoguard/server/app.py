@@ -287,6 +287,7 @@ class Application:
             self._tls.adopt(settings.net.tls, settings.set_parameter, prepared.tls)
             end_revoked(self._connections, self._tls.revokes)
         set_verbosity(settings.system_log)
+        self._upstream.change(settings.upstream)
         self._arrivals.max_open = settings.net.max_incoming_connections
         self._siblings.limits_changed(settings)
         self._shell = replace(self._shell, message_timeout_secs=settings.net.message_timeout_secs)

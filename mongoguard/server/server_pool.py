@@ -69,6 +69,12 @@ class ServerPool:
         """Somebody waits only while `MAX_CONNECTING` are being opened, so that the end of one of those wakes it."""
         self._places = trio.CapacityLimiter(settings.max_pool_size) if settings.max_pool_size else None
 
+    def change(self, settings: UpstreamSettings) -> None:
+        """Other limits from now on. That of connections may change, but not come or go."""
+        self._settings = settings
+        if self._places is not None:
+            self._places.total_tokens = settings.max_pool_size
+
     @property
     def in_use(self) -> int:
         """How many requests are under way: the "operationCount" of the specification "Server Selection"."""

@@ -279,6 +279,12 @@ class Upstream:
             return PresentAs(self._present_as)
         return PresentAs.STANDALONE if _is_standalone(hello) else PresentAs.MONGOS
 
+    def change(self, settings: UpstreamSettings) -> None:
+        """Other limits of pools, and other times, from now on; not another deployment."""
+        self._settings = settings
+        for pool in self._pools.values():
+            pool.change(settings)
+
     # ---- keeping up -------------------------------------------------------------------------------------------------
 
     async def keep_up(self) -> None:

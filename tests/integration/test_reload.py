@@ -7,7 +7,9 @@ import json
 import os
 import signal
 import ssl
+import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import pytest
 from mongoguard.authn.scram import SCRAM_SHA_256, derive_credentials
 from tests.pki import Pki
 from tests.rawwire import ConnectionEnded, RawConnection
-from tests.servers import Guard, password_of
+from tests.servers import Guard, init_upstream, password_of
 from tests.workers import Crew, within, workers_of
 
 READ = {"role": "read", "db": "shop"}
@@ -234,3 +236,37 @@ def test_a_certificate_and_users_are_taken_over_together_or_not_at_all(
     guard.reload("SIGHUP: net.tls is reloaded")
     assert len(shown(guard)) == 1
     assert shown(guard) != before
+
+
+def test_a_pool_is_made_larger_while_requests_wait_for_it(guard_standalone: Guard, tmp_path: Path) -> None:
+    upstream = {"uri": init_upstream(guard_standalone.upstream), "maxPoolSize": 1}
+    guard = ReloadedGuard(tmp_path / "guard", guard_standalone, 1, {"upstream": upstream})
+    slow = {"find": "many", "filter": {"$where": "sleep(4000) || true"}, "limit": 1}
+    try:
+        with guard_standalone.client() as root:
+            root.shop.many.update_one({"_id": 0}, {"$set": {"a": 1}}, upsert=True)
+        guard.users(entry("ann", {"role": "readAnyDatabase", "db": "admin"}))
+        guard.start().wait()
+        (first,), (second,) = connections(guard, 1, "ann"), connections(guard, 1, "ann")
+        with ThreadPoolExecutor(1) as threads:
+            busy = threads.submit(first.command, "shop", slow)
+            assert within(10, lambda: _is_running(guard_standalone, "many"))
+            guard.configure(guard.wanted({"upstream": {**upstream, "maxPoolSize": 2}}))
+            guard.reload("new values are in use of upstream.maxPoolSize")
+            begun = time.monotonic()
+            assert second.command("shop", COUNT)["ok"] == 1
+            assert not busy.done(), f"it waited {time.monotonic() - begun:.1f} s for the only connection"
+            assert busy.result(30)["ok"] == 1
+        first.close()
+        second.close()
+    finally:
+        guard.stop()
+
+
+def _is_running(guarded: Guard, collection: str) -> bool:
+    stages: list[dict[str, Any]] = [
+        {"$currentOp": {"allUsers": True}},
+        {"$match": {"ns": f"shop.{collection}"}},
+    ]
+    with guarded.upstream.client() as direct:
+        return bool(list(direct.admin.aggregate(stages)))

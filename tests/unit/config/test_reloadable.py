@@ -52,6 +52,7 @@ def test_an_equal_file_changes_nothing():
             "setParameter.tlsX509ExpirationWarningThresholdDays",
         ),
         ("systemLog", "verbosity: 2", "systemLog.verbosity"),
+        ("upstream", "waitQueueTimeoutMS: 7", "upstream.waitQueueTimeoutMS"),
     ],
 )
 def test_a_reloadable_key_is_taken_over(section, text, path):
@@ -66,6 +67,7 @@ def test_a_reloadable_key_is_taken_over(section, text, path):
     [
         ("net", "bindIp: 127.0.0.9", "net.bindIp"),
         ("net", "presentAs: mongos", "net.presentAs"),
+        ("upstream", "maxPoolSize: 7", "upstream.maxPoolSize"),
         ("net", "maxConnectionsPerUser: 5", "net.maxConnectionsPerUser"),
         ("security", "authorization: disabled", "security.authorization"),
         ("security", "userCacheMaxStaleSecs: 1", "security.userCacheMaxStaleSecs"),
