@@ -28,12 +28,18 @@ _TOLD_BY_WORDS = (
     ("node is recovering", "(NODE_IS_RECOVERING)"),
 )
 
+_BODY_FIELDS = 25
+_DOCUMENTS = b"\x03cursor\0"
+"""Where the body's first field is, and how a reply begins that shows documents."""
+
 SHORT_REPLY_BYTES = 4096
 """Replies of writes are shorter than that; in longer ones nobody looks for their errors."""
 
 
 def may_tell_state_change(reply: bytes) -> bool:
-    """Whether a reply is worth a look; cheap for one that succeeds."""
+    """Whether a reply is worth a look; cheap for one that succeeds, and cheapest for one of documents."""
+    if reply.startswith(_DOCUMENTS, _BODY_FIELDS):
+        return False
     return begins_with_failure(reply) or (
         len(reply) <= SHORT_REPLY_BYTES
         and (b"\x03writeConcernError\0" in reply or b"\x04writeErrors\0" in reply)

@@ -402,3 +402,20 @@ def test_other_workers_are_asked_once_for_the_unknown_ids_of_a_kill_and_for_no_m
     assert asked.effect.ids == tuple(range(1000, 1000 + MAX_SOUGHT))
     relay = asked.answer(None).expect(Relay)
     assert relayed(relay.effect)["cursors"] == [ID]
+
+
+def test_cursors_of_a_server_that_does_not_answer_stay_alive_and_the_others_are_killed():
+    session = make_session(ALICE)
+    for cursor_id, server in ((ID, "a:1"), (78, "b:2")):
+        play = Play(session).send(op_msg({"find": "orders", "$db": "shop"}))
+        play.expect(Relay).answer(reply_of(cursor(cursor_id), server=server)).reply()
+    play = Play(session).send(kill(ID, 78))
+    asked = play.expect(Relay)
+    assert asked.effect.server == "a:1"
+    asked = asked.fail(UpstreamUnavailable("gone")).expect(Relay)
+    assert asked.effect.server == "b:2"
+    killed = {"cursorsKilled": [Int64(78)], "cursorsNotFound": [], "cursorsAlive": [], "cursorsUnknown": []}
+    reply = asked.answer(reply_of({**killed, "ok": 1.0})).reply()
+    assert (reply["cursorsKilled"], reply["cursorsAlive"], reply["ok"]) == ([78], [ID], 1.0)
+    assert session.cursors.find(ID) is not None
+    assert session.cursors.find(78) is None

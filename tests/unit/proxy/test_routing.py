@@ -1,16 +1,21 @@
 """Which server a request asks for."""
 
+import dataclasses
 import uuid
 
 import pytest
 from bson import Binary, Int64
 
 from mongoguard.command.read_preference import ReadPreference, ReadPreferenceMode
-from mongoguard.errors import CommandError
+from mongoguard.effects import Relay, StateChanged
+from mongoguard.errors import CommandError, NoServerForReadPreference
+from mongoguard.model.resource_pattern import ResourcePattern
+from mongoguard.proxy.deployment import PresentAs
 from mongoguard.proxy.relaying import Narrowing
 from mongoguard.proxy.routing import PRIMARY_ROUTE, Route, route_of
 from mongoguard.wire.document import encode_element
 from mongoguard.wire.message import parse_message
+from tests.playbook import Play, make_session, relayed, reply_of, user_with
 from tests.rawwire import op_msg
 
 SECONDARY = ReadPreference(ReadPreferenceMode.SECONDARY)
@@ -63,3 +68,70 @@ def test_what_a_route_appends_comes_after_what_narrowing_appends():
     assert PRIMARY_ROUTE.onto(None) is None
     assert Route(appended=b"b").onto(None) == Narrowing(appended=b"b")
     assert Route(appended=b"b").onto(narrowed) == Narrowing(((1, 2, b"x"),), b"ab")
+
+
+# ---- on the page ----------------------------------------------------------------------------------------------------
+
+READER = user_with({ResourcePattern.for_database("shop"): frozenset({"find", "insert"})})
+NOBODY = user_with({})
+NOT_PRIMARY = {"topologyVersion": {"counter": 3}, "ok": 0.0, "errmsg": "not primary", "code": 10107}
+
+
+def with_default(session, preference):
+    session.deployment.current = dataclasses.replace(
+        session.deployment.current, default_read_preference=preference
+    )
+    return session
+
+
+def test_a_preference_is_asked_of_the_shell_only_after_the_decision():
+    read = op_msg({**FIND, "$readPreference": {"mode": "secondary"}})
+    asked = Play(make_session(READER)).send(read).expect(Relay)
+    assert asked.effect.read_preference == SECONDARY
+    assert relayed(asked.effect)["$readPreference"] == {"mode": "secondary"}
+    play = Play(make_session(NOBODY)).send(read)
+    assert play.emitted().result == 13
+    assert play.reply()["code"] == 13
+
+
+def test_what_the_default_appends_is_relayed_behind_what_was_checked():
+    session = with_default(make_session(READER), NEAR_EAST)
+    sent = relayed(Play(session).send(op_msg(FIND)).expect(Relay).effect)
+    assert sent["$readPreference"] == {
+        "mode": "nearest",
+        "tags": [{"dc": "east"}, {}],
+        "maxStalenessSeconds": 120,
+    }
+    assert list(sent)[:2] == ["find", "$db"]
+    asked = Play(session).send(op_msg(INSERT)).expect(Relay)
+    assert asked.effect.read_preference is None
+    assert "$readPreference" not in relayed(asked.effect)
+
+
+def test_a_getmore_follows_its_cursor_and_no_preference():
+    session = with_default(make_session(READER), SECONDARY)
+    first = {"cursor": {"firstBatch": [], "id": Int64(5), "ns": "shop.orders"}, "ok": 1.0}
+    Play(session).send(op_msg(FIND)).expect(Relay).answer(reply_of(first, server="b:2")).reply()
+    more = op_msg({"getMore": Int64(5), "collection": "orders", "$db": "shop"})
+    asked = Play(session).send(more).expect(Relay)
+    assert asked.effect.server == "b:2"
+    assert "$readPreference" not in relayed(asked.effect)
+
+
+def test_no_server_for_a_preference_is_an_error_of_its_own():
+    read = op_msg({**FIND, "$readPreference": {"mode": "secondary"}})
+    error = NoServerForReadPreference("Could not find host matching read preference")
+    reply = Play(make_session(READER)).send(read).expect(Relay).fail(error).reply()
+    assert (reply["code"], reply["codeName"]) == (133, "FailedToSatisfyReadPreference")
+
+
+@pytest.mark.parametrize(
+    ("present_as", "code"),
+    [(PresentAs.MONGOS, 6), (PresentAs.REPLICA_SET, 10107), (PresentAs.STANDALONE, 10107)],
+)
+def test_a_state_change_is_told_to_the_shell_and_to_the_client_as_what_this_is_presented_as(present_as, code):
+    play = Play(make_session(READER, present_as=present_as)).send(op_msg(FIND))
+    play = play.expect(Relay).answer(reply_of(NOT_PRIMARY, server="a:1"))
+    told = play.expect(StateChanged)
+    assert told.effect == StateChanged("a:1", False, {"counter": 3})
+    assert told.answer(None).reply()["code"] == code
