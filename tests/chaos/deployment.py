@@ -191,11 +191,14 @@ def chaos_on_a_standalone(directory: Path) -> Iterator[Chaos]:
 
 
 @contextmanager
-def chaos_on_a_set(directory: Path) -> Iterator[Chaos]:
-    """A replica set of three members, which elect, freeze and die, behind a mongoguard of two workers, which die too."""
-    members = ReplicaSetOfThree(directory / "set")
+def chaos_on_a_set(directory: Path, booting: ReplicaSetOfThree | None = None) -> Iterator[Chaos]:
+    """A replica set of three members, which elect, freeze and die, behind a mongoguard of two workers, which die too.
+
+    `booting` is a set that has been started already and is the storm's own; it is killed at the end.
+    """
+    members = booting or ReplicaSetOfThree(directory / "set").start()
     try:
-        members.start().wait()
+        members.wait()
         with Chaos(directory, members, {"workers": 2}).started() as chaos:
             yield chaos
     finally:
