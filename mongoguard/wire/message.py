@@ -247,6 +247,10 @@ def _spans(data: bytes, position: int, end: int) -> list[tuple[int, int]]:
         found: list[tuple[int, int]] | None = native_spans(data, position, end, MAX_SEQUENCE_DOCUMENTS)
         if found is not None:
             return found
+    return _spans_in_python(data, position, end)
+
+
+def _spans_in_python(data: bytes, position: int, end: int) -> list[tuple[int, int]]:
     spans: list[tuple[int, int]] = []
     unpack = _int32.unpack_from
     while position < end:

@@ -33,6 +33,7 @@ __all__ = [
     "Element",
     "document_end",
     "scan",
+    "scan_in_python",
     "string_size",
 ]
 
@@ -145,6 +146,11 @@ def scan(data: bytes, position: int, last: int, max_fields: int) -> dict[str, El
         found: dict[str, Element] | None = native_scan(data, position, last, max_fields, Element)
         if found is not None:
             return found
+    return scan_in_python(data, position, last, max_fields)
+
+
+def scan_in_python(data: bytes, position: int, last: int, max_fields: int) -> dict[str, Element]:
+    """As `scan`, which asks this where there is no part in C, and about everything that it does not accept."""
     fields: dict[str, Element] = {}
     sizes, find, new = _SIZES, data.find, tuple.__new__
     while position < last:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 
 import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
 
-from mongoguard.wire.document import BSONError, Document
+from mongoguard.wire.document import MAX_FIELDS, BSONError, Document
+from mongoguard.wire.native import native_scan
+from mongoguard.wire.scanning import Element, scan_in_python
 from tests.unit.wire.cases import CASES
 
 _LENIENT: CodecOptions[dict[str, object]] = CodecOptions(
@@ -25,6 +28,7 @@ SEEDS = [
 
 def check(data: bytes) -> None:
     """Open everything, by every accessor; then compare the keys in order with bson's, which must read it too."""
+    _same_in_c_and_python(data)
     try:
         document = Document(data)
     except BSONError:
@@ -37,6 +41,15 @@ def check(data: bytes) -> None:
         return
     assert list(document) == list(bson.decode(document.raw, _LENIENT))
     assert all(document.type_of(name) is not None for name in document)
+
+
+def _same_in_c_and_python(data: bytes) -> None:
+    if native_scan is None or len(data) < 5:
+        return
+    expected: dict[str, Element] | None = None
+    with contextlib.suppress(BSONError):
+        expected = scan_in_python(data, 4, len(data) - 1, MAX_FIELDS)
+    assert native_scan(data, 4, len(data) - 1, MAX_FIELDS, Element) == expected
 
 
 def _read(document: Document, name: str) -> None:
