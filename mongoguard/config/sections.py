@@ -49,6 +49,8 @@ DEFAULT_HANDSHAKE_SECS = 30
 """A driver logs in within its connectTimeoutMS, 20 to 30 s by default, so nobody honest needs longer."""
 DEFAULT_MESSAGE_SECS = 60
 """48 MB arrive within this over 6.4 Mbit/s; a sender slower than that is an attack more often than a link."""
+DEFAULT_SERVER_SELECTION_MS = 15_000
+"""An election takes 12 s with mongod's own settings, and a driver asks twice; mongos waits as long for a primary."""
 DEFAULT_UNAUTHENTICATED_BYTES = 131072
 """A hello with its client document is below 4 KB, a SASL step below 16 KB; a Kerberos ticket reaches 64 KB."""
 
@@ -238,7 +240,7 @@ class Upstream(Section):
         description="a number of milliseconds from 1 to 3600000",
     )
     server_selection_timeout_ms: int = Field(
-        default=5_000,
+        default=DEFAULT_SERVER_SELECTION_MS,
         alias="serverSelectionTimeoutMS",
         ge=1,
         le=3_600_000,

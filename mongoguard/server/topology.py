@@ -217,7 +217,7 @@ class _Listener(TopologyListener):
     def opened(self, event: TopologyOpenedEvent) -> None:
         """Nothing is known yet."""
 
-    def description_changed(self, event: TopologyDescriptionChangedEvent) -> None:
+    def description_changed(self, _event: TopologyDescriptionChangedEvent) -> None:
         """Some server changed its role, came, went or failed."""
         try:
             self._token.run_sync_soon(self._tell)
