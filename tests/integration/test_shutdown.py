@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
@@ -115,16 +116,18 @@ END_SECS = 40
 """For processes that have nothing to wait for any more, on a busy machine."""
 
 
-def in_transaction(
-    raw: RawConnection, command: dict[str, Any], number: int = 1, **more: Any
-) -> dict[str, Any]:
-    """A command of a transaction, in a session that is always the same."""
-    session = {
-        "lsid": {"id": Binary(b"transaction-1234", 4)},
-        "txnNumber": Int64(number),
-        "autocommit": False,
-    }
-    return raw.command(more.pop("db", "shop"), {**command, **session, **more})
+class Transaction:
+    """A transaction in a session of its own."""
+
+    def __init__(self, raw: RawConnection) -> None:
+        lsid = {"id": Binary(os.urandom(16), 4)}
+        self._raw = raw
+        self._fields = {"lsid": lsid, "txnNumber": Int64(1), "autocommit": False}
+        assert self.run(INSERT, startTransaction=True)["ok"] == 1
+
+    def run(self, command: dict[str, Any], db: str = "shop", **more: Any) -> dict[str, Any]:
+        """A command of it."""
+        return self._raw.command(db, {**command, **self._fields, **more})
 
 
 @pytest.fixture(params=[1, 2], ids=["one process", "two workers"])
@@ -150,12 +153,12 @@ def test_an_open_transaction_is_finished_and_then_the_process_ends(ending_replic
     with RawConnection(guard.address) as raw, RawConnection(guard.address) as idle:
         for one in (raw, idle):
             one.log_in("app", password_of("app"))
-        assert in_transaction(raw, INSERT, startTransaction=True)["ok"] == 1
+        transaction = Transaction(raw)
         guard.send_signal(signal.SIGTERM)
         assert idle.is_closed_by_peer()
         assert within(10, lambda: takes_no_connections(guard))
-        assert in_transaction(raw, INSERT)["ok"] == 1
-        assert in_transaction(raw, {"commitTransaction": 1}, db="admin")["ok"] == 1
+        assert transaction.run(INSERT)["ok"] == 1
+        assert transaction.run({"commitTransaction": 1}, db="admin")["ok"] == 1
         assert raw.is_closed_by_peer()
         assert within(END_SECS, lambda: not guard.running), guard.log[-2000:]
     assert guard.stop() == 0
@@ -170,7 +173,7 @@ def test_a_transaction_that_does_not_end_is_waited_for_no_longer_than_its_bound(
     guard = ending_replica_set
     with RawConnection(guard.address, 40) as raw:
         raw.log_in("app", password_of("app"))
-        assert in_transaction(raw, INSERT, number=2, startTransaction=True)["ok"] == 1
+        Transaction(raw)
         begun = time.monotonic()
         guard.send_signal(signal.SIGTERM)
         assert raw.is_closed_by_peer()
@@ -183,7 +186,7 @@ def test_a_second_signal_ends_an_open_transaction_at_once(ending_replica_set: Gu
     guard = ending_replica_set
     with RawConnection(guard.address) as raw:
         raw.log_in("app", password_of("app"))
-        assert in_transaction(raw, INSERT, number=3, startTransaction=True)["ok"] == 1
+        Transaction(raw)
         guard.send_signal(signal.SIGTERM)
         assert within(10, lambda: takes_no_connections(guard))
         assert guard.running
@@ -198,12 +201,12 @@ def test_a_transaction_that_has_ended_keeps_nothing_open(ending_replica_set: Gua
     guard = ending_replica_set
     with RawConnection(guard.address) as raw:
         raw.log_in("app", password_of("app"))
-        assert in_transaction(raw, INSERT, number=4, startTransaction=True)["ok"] == 1
+        transaction = Transaction(raw)
         if end == "an error":
             wrong = {"find": "drained", "filter": {"$nosuch": 1}}
-            assert in_transaction(raw, wrong, number=4)["ok"] == 0
+            assert transaction.run(wrong)["ok"] == 0
         else:
-            assert in_transaction(raw, {end: 1}, number=4, db="admin")["ok"] == 1
+            assert transaction.run({end: 1}, db="admin")["ok"] == 1
         begun = time.monotonic()
         guard.send_signal(signal.SIGTERM)
         assert raw.is_closed_by_peer()

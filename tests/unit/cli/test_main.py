@@ -11,6 +11,7 @@ from mongoguard import __version__
 from mongoguard.cli import serve
 from mongoguard.cli.errors import CommandFailed, sentences_for
 from mongoguard.cli.main import main
+from mongoguard.config.settings import Settings
 from mongoguard.errors import ConfigError, UpstreamUnavailable
 
 
@@ -67,16 +68,32 @@ def test_a_wrong_configuration_has_status_2_and_a_sentence(capsys, tmp_path):
         assert captured.out == ""
 
 
-def test_serve_runs_the_proxy_with_the_settings(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("workers", "processors", "expected"),
+    [
+        ("", 8, ("serve", 1)),
+        ("1", 8, ("serve", 1)),
+        ("3", 2, ("supervise", 3)),
+        ("auto", 2, ("supervise", 2)),
+        ("auto", 1, ("serve", 1)),
+    ],
+)
+def test_serve_runs_the_proxy_in_as_many_processes_as_it_is_told(
+    monkeypatch, tmp_path, workers, processors, expected
+):
     path = tmp_path / "m.yaml"
-    path.write_text("upstream: {uri: 'mongodb://u:p@h'}\nnet: {port: 27099}")
+    text = "upstream: {uri: 'mongodb://u:p@h'}\nnet: {port: 27099}\n"
+    path.write_text(text + (f"workers: {workers}\n" if workers else ""))
     seen = []
     monkeypatch.setattr(
-        serve.trio, "run", lambda function, settings, announce: seen.append((function, settings))
+        serve.trio, "run", lambda function, *arguments, **_: seen.append((function, arguments))
     )
+    monkeypatch.setattr(serve.os, "sched_getaffinity", lambda _: set(range(processors)))
     assert main(["serve", "--config", str(path)]) == 0
-    ((function, settings),) = seen
-    assert function.__name__ == "serve"
+    ((function, arguments),) = seen
+    number = arguments[2] if function.__name__ == "supervise" else 1
+    assert (function.__name__, number) == expected
+    (settings,) = [argument for argument in arguments if isinstance(argument, Settings)]
     assert settings.net.port == 27099
 
 
