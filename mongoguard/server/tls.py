@@ -154,7 +154,8 @@ def handshake_problem(error: OSError) -> str:
         case ssl.SSLEOFError() | ssl.SSLZeroReturnError() | ConnectionError():
             return "the client left during the TLS handshake"
         case ssl.SSLError():
-            words = (getattr(error, "reason", "") or str(error)).lower().replace("_", " ")  # ours have no reason
+            text = getattr(error, "reason", "") or str(error)  # those raised here have no reason
+            words = text.lower().replace("_", " ")
             return f"the TLS handshake failed: {words}"
         case _:
             return f"the TLS handshake failed: {error.strerror or type(error).__name__}"
