@@ -68,6 +68,10 @@ static mongoc_client_t *connect_to(const char *text) {
     bson_error_t error;
     mongoc_uri_t *uri = mongoc_uri_new_with_error(text, &error);
     if (!uri) fail("the URI", error.message);
+    /* A busy machine must not end a measurement. */
+    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_CONNECTTIMEOUTMS, 30000);
+    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, 60000);
+    mongoc_uri_set_option_as_bool(uri, MONGOC_URI_SERVERSELECTIONTRYONCE, false);
     mongoc_client_t *client = mongoc_client_new_from_uri(uri);
     mongoc_uri_destroy(uri);
     if (!client) fail("the URI", "no client can be made of it");

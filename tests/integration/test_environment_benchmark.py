@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from tests.benchmarks import compare, decisions
+from tests.benchmarks import compare, decisions, growth, hop
 from tests.benchmarks.loadgen import CannotMeasure, LoadGenerator
 from tests.missing import missing
-from tests.servers import Mongod
+from tests.servers import PROJECT, Mongod
 
 
 @pytest.fixture
@@ -46,6 +48,28 @@ def test_a_read_that_is_refused_stops_the_measurement(
     target = f"--target=direct={standalone.uri(user=None)}"
     assert compare.main(["--repeats", "1", "--seconds", "0.1", target]) == 1
     assert "requires authentication" in capsys.readouterr().err
+
+
+def test_the_benchmark_of_one_hop_relays_every_exchange() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.hop", "--json", "--rounds", "1", "--requests", "20"],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        check=True,
+    )
+    rows = json.loads(done.stdout)
+    assert set(rows) == set(hop.EXCHANGES)
+    assert all(row["quick_us"] > 0 and row["tasks_us"] > 0 for row in rows.values())
+
+
+def test_the_benchmark_of_growth_has_a_curve_for_each_dimension(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decisions, "ROUNDS", 1)
+    monkeypatch.setattr(decisions, "CALLS", 10)
+    monkeypatch.setattr(growth, "SIZES", (1, 10))
+    curves = growth.measure()
+    assert set(curves) == set(growth.DIMENSIONS)
+    assert all([size for size, _ in points] == [1, 10] for points in curves.values())
 
 
 def test_the_benchmark_of_decisions_measures_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
