@@ -5,10 +5,11 @@ In: a `StormReport`. Out: sentences, none when all is well, and a summary to pri
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 
-from tests.chaos.events import Event, Outcome
+from tests.chaos.events import TROUBLE, Event, Outcome
 from tests.chaos.storm import StormReport, is_back, may_fail
 
 __all__ = ["summary", "violations"]
@@ -42,8 +43,7 @@ def violations(report: StormReport) -> Iterator[str]:
     yield from _leaks(report)
     if any(status != 0 for status in report.statuses):
         yield f"processes of clients ended with {report.statuses} (None: they hang)"
-    if report.prints:
-        yield f"clients printed {report.prints[-2000:]}"
+    yield from _prints(report.prints)
     if report.guard_restarted:
         yield "mongoguard has ended"
     for word in ("Traceback", "internal error"):
@@ -73,6 +73,17 @@ def _unexplained(report: StormReport) -> Iterator[Event]:
             for bout in report.bouts
         ):
             yield event
+
+
+def _prints(prints: str) -> Iterator[str]:
+    """A client that crashed, and what a driver's background task was refused: it prints what it can't raise."""
+    for line in prints.splitlines():
+        if line.startswith("Exception in thread"):
+            yield f"a client crashed: {prints[-2000:]}"
+        elif line.startswith("pymongo.errors.OperationFailure"):
+            code = re.search(r"'code': (\d+)", line)
+            if code is None or int(code[1]) not in TROUBLE:
+                yield f"a driver printed {line[:600]}"
 
 
 def _recoveries(report: StormReport) -> Iterator[str]:
