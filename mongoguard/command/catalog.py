@@ -248,8 +248,8 @@ _SERVER = (
     _row("getShardVersion", on_namespace_string(A.GET_SHARD_VERSION)),
     _row("applyOps", admin.apply_ops, fields="allowAtomic alwaysUpsert bypassDocumentValidation"),
     _row("features", admin.features),
-    # Only of a server that was started with enableTestCommands=1: there it is anybody's, even before a login. It changes
-    # how the server behaves towards everybody, as setParameter does.
+    # Only of a server with enableTestCommands=1: there it is anybody's, even before a login. It changes how the server
+    # behaves towards everybody, as setParameter does.
     _row("configureFailPoint", on_cluster(A.SET_PARAMETER), admin_only=True),
     _row("availableQueryOptions", aliases=("availablequeryoptions",)),
     _row("driverOIDTest"),
