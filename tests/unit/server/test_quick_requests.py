@@ -4,6 +4,7 @@ The session is faked: it asks what the test says. Everything else is what runs i
 """
 
 import socket
+import ssl
 import time
 from types import SimpleNamespace
 
@@ -15,8 +16,9 @@ from mongoguard.errors import ProtocolError, UpstreamConnectionLost
 from mongoguard.server.client_connection import ClientConnection
 from mongoguard.server.ready_sockets import run_with_ready_sockets
 from mongoguard.server.server_pool import ServerPool
-from mongoguard.server.transport import SocketTransport
+from mongoguard.server.transport import SocketTransport, TLSTransport, shake_hands
 from mongoguard.server.upstream_connection import UpstreamConnection
+from tests.certificates import Authority
 from tests.rawwire import op_msg
 from tests.unit.server.test_client_connection import ANN, FakeSession, FakeShell, Shell
 
@@ -395,3 +397,92 @@ def test_a_client_that_does_not_read_gets_the_rest_when_it_does():
         await guarded.ask(SECOND)
 
     run(test)
+
+
+# ---- over TLS -------------------------------------------------------------------------------------------------------
+
+
+def secured_pair(tmp_path):
+    """Our end, its handshake not yet done, and a function that makes the other end in a thread."""
+    authority = Authority(tmp_path)
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(authority.server())
+    client = ssl.create_default_context(cafile=authority.ca_file)
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    secured = server.wrap_socket(ours, server_side=True, do_handshake_on_connect=False)
+    return secured, lambda: client.wrap_socket(theirs, server_hostname="localhost")
+
+
+def receive_exactly(sock, count):
+    data = b""
+    while len(data) < count:
+        more = sock.recv(count - len(data))
+        if not more:
+            return data
+        data += more
+    return data
+
+
+def answer_all(connect, size):
+    """The server: answers each request, until the connection ends."""
+    with connect() as sock:
+        while True:
+            head = receive_exactly(sock, 4)
+            if not head:
+                return
+            request = head + receive_exactly(sock, int.from_bytes(head, "little") - 4)
+            sock.sendall(reply_to(request, size))
+
+
+def ask_often(connect, size, count):
+    """The client: one request after the other, then two records at once, so that no event tells of the second."""
+    with connect() as sock:
+        for number in range(count):
+            request = REQUEST if number % 2 else SECOND
+            sock.sendall(request)
+            assert receive_exactly(sock, len(reply_to(request, size))) == reply_to(request, size)
+        for _ in range(count):
+            sock.sendall(REQUEST)
+            sock.sendall(SECOND)
+            for request in (REQUEST, SECOND):
+                assert receive_exactly(sock, len(reply_to(request, size))) == reply_to(request, size)
+
+
+@pytest.mark.parametrize("size", [10, 70_000])
+def test_records_of_tls_are_served_on_both_sides(tmp_path, size):
+    for name in ("client", "upstream"):
+        (tmp_path / name).mkdir()
+    client, connect = secured_pair(tmp_path / "client")
+    upstream, accept = secured_pair(tmp_path / "upstream")
+
+    async def work():
+        pool = ServerPool("h:1", SimpleNamespace(compressors=()), SETTINGS)
+        shell = FakeUpstream(pool)
+        session = FakeSession(relaying)
+        session.user = ANN
+        external = Shell(
+            upstream=shell,
+            directory=shell,
+            audit=shell.audit,
+            users_changed=shell.users_changed,
+            threads=trio.CapacityLimiter(2),
+            message_timeout_secs=30,
+        )
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.to_thread.run_sync, answer_all, accept, size)
+                nursery.start_soon(trio.to_thread.run_sync, ask_often, connect, size, 20)
+                await shake_hands(upstream)
+                await shake_hands(client)
+                behind = UpstreamConnection(TLSTransport(upstream), "h:1")
+                behind.idle_since = time.monotonic()
+                pool._idle.append(behind)
+                by = trio.current_time() + 30
+                await ClientConnection(TLSTransport(client), session, external, lambda: None, by).serve()
+                pool.close(interrupt=True)
+        return len(session.handled), len(shell.slow)
+
+    handled, slow = run_with_ready_sockets(work)
+    assert handled == 60
+    assert slow <= 21  # the first, and those that came before their task slept again
