@@ -76,16 +76,21 @@ class Crew:
 
     def connect(self, worker: int, user: str | None = None) -> RawConnection:
         """A connection that this worker serves, logged in."""
-        for _ in range(300):
-            raw = RawConnection(self.guard.address)
-            raw.command("admin", {"hello": 1})
-            if inode_owner(self.pids[worker], raw):
-                self.opened.append(raw)
-                if user is not None:
-                    raw.log_in(user, password_of(user))
-                return raw
-            raw.close()
-        raise AssertionError(f"the kernel gave no connection to worker {worker}")
+        others = []
+        try:
+            for _ in range(300):
+                raw = RawConnection(self.guard.address)
+                raw.command("admin", {"hello": 1})
+                if inode_owner(self.pids[worker], raw):
+                    self.opened.append(raw)
+                    if user is not None:
+                        raw.log_in(user, password_of(user))
+                    return raw
+                others.append(raw)  # kept, or else the same worker would take the next one, too: it has fewer
+        finally:
+            for other in others:
+                other.close()
+        raise AssertionError(f"worker {worker} took no connection")
 
     def close(self) -> None:
         """Close all connections."""

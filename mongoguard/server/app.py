@@ -151,7 +151,12 @@ class Application:
                 self._start(services)
                 await ready()
                 for listener in listeners:
-                    services.start_soon(accept_for_ever, listener, lambda s: self._take(s, clients))
+                    services.start_soon(
+                        accept_for_ever,
+                        listener,
+                        lambda s: self._take(s, clients),
+                        self._arrivals.hesitation_secs,
+                    )
                 await self._obey_until_told_to_end(orders)
                 services.cancel_scope.cancel()
             close()

@@ -22,7 +22,15 @@ from mongoguard.errors import GuardError
 from mongoguard.model.restriction import Address
 from mongoguard.server.shared_counts import Count, CountsElsewhere, NothingElsewhere
 
-__all__ = ["MAX_ARRIVING", "MAX_ARRIVING_PER_ADDRESS", "TELL_SECS", "Arrival", "ArrivalRefused", "Arrivals"]
+__all__ = [
+    "HESITATE_SECS",
+    "MAX_ARRIVING",
+    "MAX_ARRIVING_PER_ADDRESS",
+    "TELL_SECS",
+    "Arrival",
+    "ArrivalRefused",
+    "Arrivals",
+]
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +40,10 @@ MAX_ARRIVING = 4_096
 MAX_ARRIVING_PER_ADDRESS = 1_024
 """Drivers open two connections of a pool at a time (maxConnecting), and two for their monitors: 256 clients behind one
 address may begin at the same instant, as they do when a server has failed, and four such addresses."""
+
+HESITATE_SECS = 0.001
+"""A worker that is woken by the same connection takes it within some tens of µs if it has nothing else to do. Nobody
+waits for one that has ended or hangs."""
 
 TELL_SECS = 10
 """How often the log tells of refused connections: whoever floods the listener must not flood the log, too."""
@@ -113,6 +125,11 @@ class Arrivals:
             raise ArrivalRefused(f"{MAX_ARRIVING} connections have sent no message")
         self.count(open_=1, arriving=1)
         return Arrival(self)
+
+    def hesitation_secs(self) -> float:
+        """How long other workers may take a waiting connection first, because they have fewer: 0 if they have not."""
+        others = self._elsewhere.others
+        return HESITATE_SECS if self.open * others > self._elsewhere.of(Count.OPEN) + others else 0.0
 
     def count(self, *, open_: int = 0, arriving: int = 0) -> None:
         """There are so many more, or less."""

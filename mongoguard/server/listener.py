@@ -23,7 +23,7 @@ from mongoguard.config.sections import Net
 from mongoguard.errors import ConfigError
 from mongoguard.model.restriction import Address, Peer
 
-__all__ = ["accept_for_ever", "close_listeners", "open_listeners", "open_worker_listeners", "peer_of"]
+__all__ = ["accept_for_ever", "close_listeners", "open_listeners", "peer_of"]
 
 log = logging.getLogger(__name__)
 
@@ -46,31 +46,6 @@ def open_listeners(net: Net) -> list[socket.socket]:
         listeners.extend(_open_unix(path, permissions) for path in net.unix_socket_paths)
     except ConfigError:
         close_listeners(listeners)
-        raise
-    return listeners
-
-
-def open_worker_listeners(net: Net, workers: int) -> list[list[socket.socket]]:
-    """As `open_listeners`, for each of so many processes: TCP sockets that share their address, the same Unix sockets.
-
-    The kernel spreads connections over sockets that share an address (SO_REUSEPORT, socket(7)), and lets any process of
-    this user join them. So the first socket listens alone before it allows that: when another process listens there,
-    another mongoguard too, it fails.
-    """
-    listeners = [open_listeners(net)]
-    try:
-        for sock in listeners[0]:
-            if sock.family != socket.AF_UNIX:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        for _ in range(1, workers):
-            own: list[socket.socket] = []
-            listeners.append(own)
-            for sock in listeners[0]:
-                is_unix = sock.family == socket.AF_UNIX
-                own.append(sock if is_unix else _listen(sock.family, sock.getsockname(), shared=True))
-    except ConfigError:
-        for own in listeners:
-            close_listeners(own)
         raise
     return listeners
 
@@ -99,14 +74,10 @@ def _tcp_addresses(net: Net) -> list[tuple[socket.AddressFamily, tuple[Any, ...]
     return list(addresses)
 
 
-def _listen(
-    family: socket.AddressFamily | int, address: tuple[Any, ...], *, shared: bool = False
-) -> socket.socket:
+def _listen(family: socket.AddressFamily, address: tuple[Any, ...]) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(address)
@@ -159,11 +130,19 @@ def close_listeners(listeners: list[socket.socket], *, remove: bool = True) -> N
             Path(path).unlink(missing_ok=True)
 
 
-async def accept_for_ever(listener: socket.socket, take: Callable[[socket.socket], None]) -> None:
-    """Hand each accepted socket to `take`, until the listener is closed or this is cancelled."""
+async def accept_for_ever(
+    listener: socket.socket, take: Callable[[socket.socket], None], hesitation_secs: Callable[[], float]
+) -> None:
+    """Hand each accepted socket to `take`, until the listener is closed or this is cancelled.
+
+    Other processes may listen on the same socket; before each connection they are given that many seconds to take it.
+    """
     while True:
         try:
             await trio.lowlevel.wait_readable(listener)
+            secs = hesitation_secs()
+            if secs:
+                await trio.sleep(secs)
             sock, _ = listener.accept()
         except BlockingIOError:
             continue

@@ -48,6 +48,9 @@ _PART_BYTES = _WORDS * WORD_BYTES + ADDRESSES * ADDRESS_BYTES
 class CountsElsewhere(Protocol):
     """What other workers count, and where one's own counts are told to them."""
 
+    others: int
+    """How many there are."""
+
     def of(self, count: Count) -> int:
         """The sum over the others."""
 
@@ -63,6 +66,8 @@ class CountsElsewhere(Protocol):
 
 class NothingElsewhere:
     """For the only process of a server."""
+
+    others = 0
 
     def of(self, _count: Count) -> int:
         """See `CountsElsewhere`."""
@@ -104,6 +109,7 @@ class SharedCounts:
         self._addresses = [part[_WORDS * WORD_BYTES :].cast("H") for part in parts]
         self._own = own
         self._others = [number for number in range(workers) if number != own]
+        self.others = len(self._others)
 
     def of(self, count: Count) -> int:
         """See `CountsElsewhere`."""

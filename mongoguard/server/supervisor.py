@@ -28,7 +28,7 @@ from mongoguard.server.app import DRAIN_SECS, Order
 from mongoguard.server.crossing import Crossing
 from mongoguard.server.directory import read_users_text
 from mongoguard.server.link import Answerer, Fields
-from mongoguard.server.listener import close_listeners, open_worker_listeners
+from mongoguard.server.listener import close_listeners, open_listeners
 from mongoguard.server.pid_file import pid_file
 from mongoguard.server.prepared_reload import NotReloaded
 from mongoguard.server.reloading import Reloading, tell_not_reloaded, tell_reloaded
@@ -90,14 +90,14 @@ async def supervise(
     """
     for warning in settings.warnings():
         log.warning("%s", warning)
-    listeners = open_worker_listeners(settings.net, workers)
+    listeners = open_listeners(settings.net)
     try:
         with pid_file(settings.process_management.pid_file_path):
             users = _users_text(settings)
-            await Supervisor(_Configuration(texts, users), settings, listeners, command).run(announce)
+            supervisor = Supervisor(_Configuration(texts, users), settings, listeners, workers, command)
+            await supervisor.run(announce)
     finally:
-        for own in listeners:
-            close_listeners(own)
+        close_listeners(listeners)
 
 
 def _users_text(settings: Settings) -> str | None:
@@ -106,24 +106,26 @@ def _users_text(settings: Settings) -> str | None:
 
 
 class Supervisor:
-    """The processes of one server. A worker has a number, and keeps its sockets when it is replaced."""
+    """The processes of one server. A worker has a number, which its replacement has too; all accept from one socket."""
 
     def __init__(
         self,
         configuration: _Configuration,
         settings: Settings,
-        listeners: list[list[socket.socket]],
+        listeners: list[socket.socket],
+        count: int,
         command: Sequence[str],
     ) -> None:
         """Nothing is started yet."""
         self._started_with = self._configuration = configuration
         self._settings = settings
         self._listeners = listeners
+        self._count = count
         self._command = command
         self._secret = secrets.token_bytes(32)
         self._service_id = ObjectId()
-        self._memory = make_shared_memory(len(listeners))
-        self._counts = SharedCounts(self._memory, len(listeners), None, self._secret)
+        self._memory = make_shared_memory(count)
+        self._counts = SharedCounts(self._memory, count, None, self._secret)
         self._workers: dict[int, WorkerProcess] = {}
         self._crossing = Crossing(settings, self._workers)
         self._all_serve = trio.Event()
@@ -142,13 +144,13 @@ class Supervisor:
                     nursery.start_soon(self._obey, signals, keepers.cancel_scope)
                     nursery.start_soon(self._reloading.keep_up)
                     nursery.start_soon(self._announce, announce)
-                    for number in range(len(self._listeners)):
+                    for number in range(self._count):
                         keepers.start_soon(self._keep_worker, number)
                 nursery.cancel_scope.cancel()
 
     async def _announce(self, announce: Callable[[str], None]) -> None:
         await self._all_serve.wait()
-        announce(listening_line(sock for own in self._listeners for sock in own))
+        announce(listening_line(self._listeners))
 
     # ---- workers ----------------------------------------------------------------------------------------------------
 
@@ -181,8 +183,7 @@ class Supervisor:
 
     async def _run_worker(self, number: int) -> WorkerProcess:
         """Start a worker, and return when it has ended."""
-        own = self._listeners[number]
-        descriptors = [sock.fileno() for sock in own]
+        descriptors = [sock.fileno() for sock in self._listeners]
         generation = self._configuration.generation
         worker = await start_worker_process(self._command, number, generation, [*descriptors, self._memory])
         worker.answer_with(self._answerers(worker), self._crossing.at_once(worker))
@@ -198,7 +199,7 @@ class Supervisor:
     def _first_words(self, number: int, descriptors: list[int]) -> Fields:
         return {
             "number": number,
-            "workers": len(self._listeners),
+            "workers": self._count,
             "listeners": descriptors,
             "counts": self._memory,
             "secret": self._secret,
@@ -230,7 +231,7 @@ class Supervisor:
             return {}
         worker.serves()
         log.info("worker %d (pid %d) serves", worker.number, worker.pid)
-        if len(self._workers) == len(self._listeners) and all(w.is_serving for w in self._workers.values()):
+        if len(self._workers) == self._count and all(w.is_serving for w in self._workers.values()):
             self._all_serve.set()
         return {}
 
@@ -260,8 +261,7 @@ class Supervisor:
 
     def _end(self) -> None:
         self._ending = True
-        for own in self._listeners:
-            close_listeners(own)
+        close_listeners(self._listeners)
         self._order(Order.END)
 
     def _order(self, order: Order) -> None:

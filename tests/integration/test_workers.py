@@ -230,17 +230,11 @@ def test_unknown_cursors_are_not_found_and_a_flood_of_them_disturbs_nobody(crew:
 # ---- crashes --------------------------------------------------------------------------------------------------------
 
 
-def test_a_killed_worker_is_replaced_and_logged_and_who_waited_for_it_is_served(crew: Crew) -> None:
+def test_a_killed_worker_is_replaced_and_logged_and_nobody_waits_for_it(crew: Crew) -> None:
     before = crew.pids
     log_length = len(crew.guard.log)
     os.kill(before[0], signal.SIGKILL)
-    # The kernel gives a third of these to the worker that is no more: they wait for its replacement.
-    waiting = [RawConnection(crew.guard.address) for _ in range(12)]
-    try:
-        assert all(raw.command("admin", {"hello": 1})["ok"] == 1 for raw in waiting)
-    finally:
-        for raw in waiting:
-            raw.close()
+    assert_all_are_served(crew)
     assert within(20, lambda: crew.pids[0] != before[0])
     assert (
         f"worker 0 (pid {before[0]}) has ended by signal 9; another one is started"
@@ -250,9 +244,22 @@ def test_a_killed_worker_is_replaced_and_logged_and_who_waited_for_it_is_served(
     assert crew.connect(0, "reader").command("shop", {"ping": 1})["ok"] == 1
 
 
-def test_a_frozen_worker_is_replaced(crew: Crew) -> None:
+def assert_all_are_served(crew: Crew) -> None:
+    """New connections, at once: each of them by a worker that lives."""
+    opened = []
+    try:
+        for _ in range(20):
+            opened.append(RawConnection(crew.guard.address, timeout=5))
+            assert opened[-1].command("admin", {"hello": 1})["ok"] == 1
+    finally:
+        for raw in opened:
+            raw.close()
+
+
+def test_a_frozen_worker_is_replaced_and_nobody_waits_for_it(crew: Crew) -> None:
     frozen = crew.pids[1]
     os.kill(frozen, signal.SIGSTOP)
+    assert_all_are_served(crew)
     assert within(40, lambda: crew.pids[1] != frozen)
     assert not is_alive(frozen)
     assert f"worker 1 (pid {frozen}) does not answer, and is ended" in crew.guard.log

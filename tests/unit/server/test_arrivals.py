@@ -1,5 +1,6 @@
 """Connections without a first message: how many there may be, of whom, and what the log says of the others."""
 
+import os
 import socket
 from contextlib import ExitStack
 from ipaddress import ip_address
@@ -12,6 +13,7 @@ import trio.testing
 from mongoguard.config.sections import Net
 from mongoguard.server import app
 from mongoguard.server.arrivals import (
+    HESITATE_SECS,
     MAX_ARRIVING,
     MAX_ARRIVING_PER_ADDRESS,
     TELL_SECS,
@@ -19,6 +21,7 @@ from mongoguard.server.arrivals import (
     Arrivals,
 )
 from mongoguard.server.incoming import receive_client
+from mongoguard.server.shared_counts import SharedCounts, make_shared_memory
 
 MALLORY, ALICE = ip_address("192.0.2.1"), ip_address("192.0.2.2")
 
@@ -157,3 +160,23 @@ async def test_one_too_many_is_closed_and_told(at, caplog, nursery):
     assert (arrivals.open, arrivals.arriving) == before
     (told,) = caplog.messages
     assert told.endswith("a connection is refused (1 since the last time)")
+
+
+def test_a_worker_with_more_connections_than_the_others_lets_them_go_first():
+    descriptor = make_shared_memory(3)
+    one, two, three = (Arrivals(100, SharedCounts(descriptor, 3, number, bytes(32))) for number in range(3))
+    assert one.hesitation_secs() == 0
+    one.count(open_=1)
+    assert one.hesitation_secs() == 0, "one more than the others is no difference"
+    one.count(open_=1)
+    assert (one.hesitation_secs(), two.hesitation_secs()) == (HESITATE_SECS, 0)
+    two.count(open_=2)
+    three.count(open_=2)
+    assert one.hesitation_secs() == 0
+    os.close(descriptor)
+
+
+def test_an_only_process_never_hesitates():
+    arrivals = Arrivals(100)
+    arrivals.count(open_=50)
+    assert arrivals.hesitation_secs() == 0

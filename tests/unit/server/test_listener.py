@@ -3,7 +3,7 @@
 import errno
 import socket
 import stat
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from ipaddress import IPv4Address
 
 import pytest
@@ -18,9 +18,12 @@ from mongoguard.server.listener import (
     accept_for_ever,
     close_listeners,
     open_listeners,
-    open_worker_listeners,
     peer_of,
 )
+
+
+def never() -> float:
+    return 0.0
 
 
 @pytest.fixture
@@ -141,7 +144,7 @@ async def test_accepting_goes_on_after_an_error_of_a_faked_socket(opened, autoju
             taken.append(accepted)
             scope.cancel()
 
-        await accept_for_ever(FailingListener(sock, error, error), take)
+        await accept_for_ever(FailingListener(sock, error, error), take, never)
     assert len(taken) == 1
     assert trio.current_time() - began == pytest.approx(2 * seconds)
     taken[0].close()
@@ -150,7 +153,7 @@ async def test_accepting_goes_on_after_an_error_of_a_faked_socket(opened, autoju
 async def test_accepting_ends_when_the_listener_is_closed(opened):
     listeners = opened(bindIp="127.0.0.1")
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(accept_for_ever, listeners[0], lambda _: None)
+        nursery.start_soon(accept_for_ever, listeners[0], lambda _: None, never)
         await trio.testing.wait_all_tasks_blocked()
         close_listeners(listeners)
     with suppress(OSError):
@@ -160,65 +163,42 @@ async def test_accepting_ends_when_the_listener_is_closed(opened):
 # ---- several processes ----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def shared():
-    """Opens listeners for several processes; they are closed at the end."""
-    found = []
+@pytest.mark.parametrize("somebody_else_takes_it", [True, False])
+async def test_who_hesitates_takes_what_nobody_else_has_taken(opened, autojump_clock, somebody_else_takes_it):
+    (sock,) = opened(bindIp="127.0.0.1")
+    taken = []
 
-    def open_(workers, **fields):
-        found.extend(open_worker_listeners(Net.model_validate({"port": 0, **fields}), workers))
-        return found[-workers:]
+    def hesitate():
+        if somebody_else_takes_it:
+            sock.accept()[0].close()
+        return 5.0
 
-    yield open_
-    for own in found:
-        close_listeners(own)
-
-
-def test_each_process_has_a_socket_of_its_own_on_every_address(shared, tmp_path):
-    path = tmp_path / "guard.sock"
-    listeners = shared(3, bindIp=f"127.0.0.1,127.0.0.2,{path}")
-    names = [[sock.getsockname() for sock in own] for own in listeners]
-    assert names[0] == names[1] == names[2]
-    assert len({sock.fileno() for own in listeners for sock in own}) == 7, "the Unix socket is one for all"
+    with socket.create_connection(sock.getsockname()), trio.move_on_after(60):
+        await accept_for_ever(sock, taken.append, hesitate)
+    assert len(taken) == (not somebody_else_takes_it)
+    for one in taken:
+        one.close()
 
 
-def test_connections_are_spread_over_the_sockets_and_wait_at_each(shared):
-    listeners = shared(2, bindIp="127.0.0.1")
-    address = listeners[0][0].getsockname()
-    with ExitStack() as stack:
-        for _ in range(64):
-            stack.enter_context(socket.create_connection(address))
-        counts = []
-        for (sock,) in listeners:
-            counts.append(0)
-            with suppress(BlockingIOError):
-                while True:
-                    sock.accept()[0].close()
-                    counts[-1] += 1
-    assert sum(counts) == 64
-    assert min(counts) > 5
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_nobody_else_may_listen_where_several_processes_do(shared, workers):
-    port = shared(2, bindIp="127.0.0.1")[0][0].getsockname()[1]
+def test_nobody_else_may_listen_on_the_same_address(opened):
+    port = opened(bindIp="127.0.0.1")[0].getsockname()[1]
     with pytest.raises(ConfigError, match="Address already in use"):
-        open_worker_listeners(Net.model_validate({"port": port}), workers)
+        open_listeners(Net.model_validate({"port": port}))
 
 
-def test_several_processes_do_not_join_an_only_one_nor_each_other_half_way(shared, opened, tmp_path):
+def test_a_listener_that_fails_closes_those_before_it(opened, tmp_path):
     port = opened(bindIp="127.0.0.2")[0].getsockname()[1]
     path = tmp_path / "guard.sock"
     with pytest.raises(ConfigError, match=rf"cannot listen on 127.0.0.2:{port}"):
-        open_worker_listeners(Net.model_validate({"port": port, "bindIp": f"127.0.0.1,127.0.0.2,{path}"}), 2)
+        open_listeners(Net.model_validate({"port": port, "bindIp": f"127.0.0.1,127.0.0.2,{path}"}))
     assert not path.exists()
     with socket.socket() as free:
         free.bind(("127.0.0.1", port))
 
 
-def test_a_process_that_stops_listening_leaves_the_file_to_the_others(shared, tmp_path):
+def test_a_process_that_stops_listening_leaves_the_file_to_the_others(tmp_path):
     path = tmp_path / "guard.sock"
-    (own,) = shared(1, bindIp=str(path))
+    own = open_listeners(Net.model_validate({"port": 0, "bindIp": str(path)}))
     close_listeners(own, remove=False)
     assert path.exists()
     path.unlink()
