@@ -330,7 +330,9 @@ class ClientConnection:
             try:
                 await self._carry_out(abandon_stream(self.session))
             except GuardError as error:
-                log.info("connection %d: the cursor of a stream was left: %s", self.session.connection_id, error)
+                log.info(
+                    "connection %d: the cursor of a stream was left: %s", self.session.connection_id, error
+                )
             except Exception:
                 log.exception("connection %d: the cursor of a stream was left", self.session.connection_id)
 
