@@ -43,7 +43,7 @@ from mongoguard.observe.user_management_messages import USER_MANAGEMENT_COMMANDS
 from mongoguard.proxy import cursor_commands, narrowing, op_query
 from mongoguard.proxy.auditing import Auditor
 from mongoguard.proxy.cursors import CursorEntry, CursorTable
-from mongoguard.proxy.deployment import DeploymentView, PresentAs
+from mongoguard.proxy.deployment import DeploymentView
 from mongoguard.proxy.identity import Identity
 from mongoguard.proxy.listed_names import narrow_list
 from mongoguard.proxy.local_commands import LOCAL_COMMANDS, LOCAL_FOR_STRANGERS, NEVER_COMPRESSED
@@ -306,7 +306,7 @@ class ClientSession:
             change = state_change_in(reply.message, reply.server)
             if change is not None:
                 yield from perform(change)
-            if self.deployment.current.present_as is PresentAs.MONGOS:
+            if self.deployment.finds_the_primary:
                 reply = RelayedReply(as_mongos(reply.message), reply.server)
         if begins_with_failure(reply.message):
             return RelayedReply((yield from self._reword(message, reply.message)), reply.server)

@@ -174,6 +174,14 @@ class DeploymentView:
             return {}
         return replica_set_fields(self.advertised, self._current.hello, self._members)
 
+    @property
+    def finds_the_primary(self) -> bool:
+        """Whether mongoguard looks for the primary itself, and so is there while the servers behind change roles."""
+        present_as = self._current.present_as
+        return present_as is PresentAs.MONGOS or (
+            present_as is PresentAs.REPLICA_SET and self.advertised.own is not None
+        )
+
     def _to_be_said(self) -> object:
         """What hello says, as a value to compare; without what changes all the time."""
         fields = self.replica_set_fields

@@ -12,6 +12,7 @@ from mongoguard.errors import CommandError, NoServerForReadPreference
 from mongoguard.model.resource_pattern import ResourcePattern
 from mongoguard.proxy.deployment import PresentAs
 from mongoguard.proxy.relaying import Narrowing
+from mongoguard.proxy.replica_set import Advertised
 from mongoguard.proxy.routing import PRIMARY_ROUTE, Route, route_of
 from mongoguard.wire.document import encode_element
 from mongoguard.wire.message import parse_message
@@ -125,12 +126,25 @@ def test_no_server_for_a_preference_is_an_error_of_its_own():
     assert (reply["code"], reply["codeName"]) == (133, "FailedToSatisfyReadPreference")
 
 
+ONE_FOR_ALL = Advertised("guard:1")
+ONE_EACH = Advertised(members={"a:1": "guard:1"})
+
+
 @pytest.mark.parametrize(
-    ("present_as", "code"),
-    [(PresentAs.MONGOS, 6), (PresentAs.REPLICA_SET, 10107), (PresentAs.STANDALONE, 10107)],
+    ("present_as", "advertised", "code"),
+    [
+        (PresentAs.MONGOS, None, 6),
+        (PresentAs.REPLICA_SET, ONE_FOR_ALL, 6),
+        (PresentAs.REPLICA_SET, ONE_EACH, 10107),
+        (PresentAs.STANDALONE, None, 10107),
+    ],
 )
-def test_a_state_change_is_told_to_the_shell_and_to_the_client_as_what_this_is_presented_as(present_as, code):
-    play = Play(make_session(READER, present_as=present_as)).send(op_msg(FIND))
+def test_a_state_change_is_told_to_the_shell_and_to_the_client_as_what_this_is_presented_as(
+    present_as, advertised, code
+):
+    session = make_session(READER, present_as=present_as)
+    session.deployment.advertised = advertised
+    play = Play(session).send(op_msg(FIND))
     play = play.expect(Relay).answer(reply_of(NOT_PRIMARY, server="a:1"))
     told = play.expect(StateChanged)
     assert told.effect == StateChanged("a:1", False, {"counter": 3})
