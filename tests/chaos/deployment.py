@@ -45,7 +45,6 @@ class Chaos:
         self.guard = Guard(directory / "guard", upstream, settings)
         self.access = ToxicRelay(self.guard.address)
         """The relay between some clients and mongoguard."""
-        self.start_secs = 0.0
         """How long mongoguard took to start, on this machine as busy as it is."""
         self._plans = 0
         self.doomed: list[ClientProcess] = []
@@ -66,9 +65,7 @@ class Chaos:
         """mongoguard and the relay run in the block."""
         with self.access:
             try:
-                began = time.monotonic()
                 self.guard.start().wait()
-                self.start_secs = time.monotonic() - began
                 yield self
             finally:
                 self.guard.stop()

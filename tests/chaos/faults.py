@@ -48,8 +48,6 @@ class Fault:
     happen: Callable[[Chaos, random.Random], None]
     concerned: Concerned = Concerned.ALL
     kills_clients: bool = False
-    restarts_mongoguard: bool = False
-    """A process of it is started anew, and has its share of new connections wait meanwhile."""
 
 
 def _pause(seconds: float) -> None:
@@ -205,5 +203,5 @@ ON_A_SET: Sequence[Fault] = (
     Fault("primary killed", _kill_primary),
     Fault("primary frozen", _freeze_primary),
     Fault("step-downs", _step_down_again_and_again),
-    Fault("worker killed", _kill_worker, restarts_mongoguard=True),
+    Fault("worker killed", _kill_worker),
 )

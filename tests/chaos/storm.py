@@ -49,7 +49,6 @@ class Bout:
     over_at: float
     recovered_secs: dict[str, float | None] = field(default_factory=dict)
     """For each client how long after `up_at` it succeeded; None when it did not."""
-    allowed_secs: float = RECOVERY_SECS
     operations_left: int = 0
     """Operations of the clients that it killed which still ran five seconds later."""
 
@@ -137,8 +136,7 @@ def _bout(chaos: Chaos, clients: ClientProcess, fault: Fault, dice: random.Rando
             relay.reset_all(half_open_only=True)  # mongoguard and clients learn now who has gone
     doomed = [plan.name for process in chaos.doomed for plan in process.plans]
     left = _operations_left(chaos, doomed) if fault.kills_clients else 0
-    allowed = RECOVERY_SECS + (chaos.start_secs if fault.restarts_mongoguard else 0.0)
-    bout = Bout(fault, began, up_at, time.monotonic(), recovered, allowed, left)
+    bout = Bout(fault, began, up_at, time.monotonic(), recovered, left)
     threading.Event().wait(CALM_SECS)
     return bout
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tests.chaos.events import TROUBLE, Event, Outcome
-from tests.chaos.storm import StormReport, is_back, may_fail
+from tests.chaos.storm import RECOVERY_SECS, StormReport, is_back, may_fail
 
 __all__ = ["summary", "violations"]
 
@@ -89,7 +89,7 @@ def _prints(prints: str) -> Iterator[str]:
 def _recoveries(report: StormReport) -> Iterator[str]:
     for bout in report.bouts:
         for client, seconds in bout.recovered_secs.items():
-            if seconds is None or seconds > bout.allowed_secs:
+            if seconds is None or seconds > RECOVERY_SECS:
                 took = "not at all" if seconds is None else f"in {seconds:.1f} s"
                 yield f"after {bout.fault.name!r} {client} recovered {took}"
 
