@@ -15,11 +15,18 @@ from dataclasses import dataclass
 from typing import NamedTuple, assert_never
 
 from mongoguard.model.action_type import ActionType
+from mongoguard.model.names import UserName
 from mongoguard.model.privilege import AllOf, AnyActionInDatabase, AnyOf, NotHeld, Privilege, Requirement
 from mongoguard.model.resource_pattern import MatchType, ResourcePattern, search_list
 from mongoguard.model.user import User
 
-__all__ = ["MAX_DECISIONS", "MAX_KEPT_WEIGHT", "AuthorizationSession", "Decision", "Grant"]
+__all__ = ["EVERYBODY", "MAX_DECISIONS", "MAX_KEPT_WEIGHT", "AuthorizationSession", "Decision", "Grant"]
+
+EVERYBODY = User(
+    UserName("", ""),
+    privileges={ResourcePattern.for_any_resource(): frozenset({ActionType.ANY_ACTION})},
+)
+"""What everybody may when authorization is disabled."""
 
 MAX_DECISIONS = 256
 """Decisions kept per session. A client uses a few dozen commands on a few dozen namespaces; a full cache is cleared,

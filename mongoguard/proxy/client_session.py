@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from mongoguard.authn.authentication_session import AuthenticationSession
 from mongoguard.authn.conversation import Expiry
-from mongoguard.authz.authorization_session import AuthorizationSession
+from mongoguard.authz.authorization_session import EVERYBODY, AuthorizationSession
 from mongoguard.command.catalog import find_row
 from mongoguard.command.command import Command
 from mongoguard.command.generic import (
@@ -33,10 +33,7 @@ from mongoguard.errors import (
     UpstreamError,
     UpstreamUnavailable,
 )
-from mongoguard.model.action_type import ActionType
-from mongoguard.model.names import UserName
 from mongoguard.model.privilege import NOTHING, Requirement
-from mongoguard.model.resource_pattern import ResourcePattern
 from mongoguard.model.restriction import Peer
 from mongoguard.model.user import User
 from mongoguard.observe.user_management_messages import USER_MANAGEMENT_COMMANDS
@@ -59,14 +56,7 @@ from mongoguard.proxy.settings import SessionSettings
 from mongoguard.proxy.state_change import as_mongos, may_tell_state_change, state_change_in
 from mongoguard.proxy.streaming import Streaming
 from mongoguard.proxy.transactions import CarriedTransactions, OpenTransactions
-from mongoguard.wire.message import (
-    OpCode,
-    OpMsg,
-    OpQuery,
-    encode_op_msg,
-    parse_message,
-    request_id_of,
-)
+from mongoguard.wire.message import OpCode, OpMsg, OpQuery, encode_op_msg, parse_message, request_id_of
 
 __all__ = ["DIRECTORY_COMMANDS", "ClientSession"]
 
@@ -74,15 +64,7 @@ DIRECTORY_COMMANDS = USER_MANAGEMENT_COMMANDS | {"usersInfo", "rolesInfo"}
 """Commands about users and roles: with a directory of its own, the upstream's answer would be about other people."""
 
 _USER_COLLECTIONS = frozenset({"system.users", "system.roles"})
-_OP_MSG = OpCode.MSG.to_bytes(4, "little")
 _OP_GET_MORE = OpCode.GET_MORE.to_bytes(4, "little")
-
-
-_EVERYBODY = User(
-    UserName("", ""),
-    privileges={ResourcePattern.for_any_resource(): frozenset({ActionType.ANY_ACTION})},
-)
-"""What everybody may when authorization is disabled."""
 
 
 class ClientSession:
@@ -154,7 +136,7 @@ class ClientSession:
         try:
             message = parse_message(data)
         except CommandError as error:
-            return self._refusal_of_unparsed(data, request_id, error)
+            return op_query.refusal_of_unparsed(self, data, error)
         except ProtocolError:
             if data[12:16] == _OP_GET_MORE:
                 return op_query.get_more_reply(self.request_id(), request_id)
@@ -378,7 +360,7 @@ class ClientSession:
         return self.authorization if self.user is not None else self._rights_of(None)
 
     def _rights_of(self, user: User | None) -> AuthorizationSession:
-        return AuthorizationSession(user if self.settings.authorization_enabled else _EVERYBODY)
+        return AuthorizationSession(user if self.settings.authorization_enabled else EVERYBODY)
 
     def _check_expiry(self, expiry: Expiry, row: CommandRow) -> Flow[None]:
         """A proof that holds no longer: the client brings a newer one, or the connection is closed."""
@@ -410,11 +392,3 @@ class ClientSession:
 
     def _reply(self, response_to: int, body: bytes) -> bytes:
         return encode_op_msg(self.request_id(), response_to, body)
-
-    def _refusal_of_unparsed(self, data: bytes, request_id: int, error: CommandError) -> bytes | None:
-        """mongod answers a well-framed message with a bad body, unless its flags say that nobody listens."""
-        if data[12:16] != _OP_MSG:
-            return op_query.refusal(error, self.request_id(), request_id)
-        if data[16] & 2:
-            return None
-        return self._reply(request_id, error_body(error))

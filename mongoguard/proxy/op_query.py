@@ -16,12 +16,22 @@ from mongoguard.proxy.local_commands import LOCAL_COMMANDS
 from mongoguard.proxy.reading import check_database_name
 from mongoguard.proxy.replies import error_body, ok_body
 from mongoguard.wire.document import Document, encode
-from mongoguard.wire.message import OpQuery, ReplyFlag, encode_op_reply
+from mongoguard.wire.message import (
+    MessageFlag,
+    OpCode,
+    OpQuery,
+    ReplyFlag,
+    encode_op_msg,
+    encode_op_reply,
+    request_id_of,
+)
 
 if TYPE_CHECKING:
     from mongoguard.proxy.client_session import ClientSession
 
-__all__ = ["answer", "get_more_reply", "refusal"]
+__all__ = ["answer", "get_more_reply", "refusal_of_unparsed"]
+
+_OP_MSG = OpCode.MSG.to_bytes(4, "little")
 
 _SERVED = frozenset(
     {
@@ -61,9 +71,15 @@ def answer(session: ClientSession, message: OpQuery) -> Flow[bytes]:
     return encode_op_reply(session.request_id(), message.request_id, body, ReplyFlag.AWAIT_CAPABLE)
 
 
-def refusal(error: CommandError, request_id: int, response_to: int) -> bytes:
-    """The answer to an OP_QUERY whose documents are damaged."""
-    return encode_op_reply(request_id, response_to, error_body(error), ReplyFlag.AWAIT_CAPABLE)
+def refusal_of_unparsed(session: ClientSession, data: bytes, error: CommandError) -> bytes | None:
+    """mongod answers a well-framed message with a bad body, unless its flags say that nobody listens."""
+    if data[12:16] != _OP_MSG:
+        return encode_op_reply(
+            session.request_id(), request_id_of(data), error_body(error), ReplyFlag.AWAIT_CAPABLE
+        )
+    if data[16] & MessageFlag.MORE_TO_COME:
+        return None
+    return encode_op_msg(session.request_id(), request_id_of(data), error_body(error))
 
 
 def get_more_reply(request_id: int, response_to: int) -> bytes:
