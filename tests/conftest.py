@@ -25,7 +25,7 @@ ON_CI = bool(os.environ.get("MONGOGUARD_CI"))
 # Examples differ from run to run on a developer's machine; CI runs the same ones every time, and prints how to repeat.
 settings.register_profile("ci", derandomize=True, print_blob=True, deadline=None)
 settings.register_profile("local", deadline=None)
-# For `tox -e tests -- tests/property --hypothesis-profile=long`: minutes, not seconds.
+# For `tox -e pytest -- tests/property --hypothesis-profile=long`: minutes, not seconds.
 settings.register_profile("long", deadline=None, max_examples=20_000)
 settings.load_profile("ci" if ON_CI else "local")
 
