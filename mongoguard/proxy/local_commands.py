@@ -92,8 +92,9 @@ def _list_commands(session: ClientSession, _command: Command) -> Flow[dict[str, 
         try:
             reply = yield from perform(AskUpstream("admin", {"listCommands": 1}))
         except UpstreamUnavailable as error:
+            # Strangers are not told where the upstream is.
             raise CommandError(
-                ErrorCode.HOST_UNREACHABLE, f"mongoguard cannot reach the upstream: {error}"
+                ErrorCode.HOST_UNREACHABLE, "mongoguard cannot reach the upstream", reason=str(error)
             ) from error
         if not reply.get("ok"):
             raise CommandError(int(reply.get("code", ErrorCode.INTERNAL_ERROR)), str(reply.get("errmsg")))

@@ -20,7 +20,7 @@ from outcome import Error, Value
 from mongoguard.effects import Effect, Flow, Now, Relay, RelayedReply
 from mongoguard.proxy.client_session import ClientSession
 from mongoguard.server.ready_sockets import ReadySockets
-from mongoguard.server.transport import Transport
+from mongoguard.server.transport import CHUNK_BYTES, Transport
 from mongoguard.server.upstream import ServerPool, Upstream
 from mongoguard.server.upstream_connection import UpstreamConnection
 from mongoguard.wire.message import HEADER_SIZE, OpCode
@@ -146,7 +146,8 @@ class QuickRequests:
             return
         if data is None:
             return
-        if not _is_whole(data) or data[12:20] != _PLAIN_OP_MSG:
+        # A full chunk may have left something behind it in the socket, which nobody would be told of again.
+        if len(data) >= CHUNK_BYTES or not _is_whole(data) or data[12:20] != _PLAIN_OP_MSG:
             self._hand_over(data)
             return
         self._owner.busy_since = time.monotonic()
@@ -157,12 +158,13 @@ class QuickRequests:
             effect = flow.send(answer)
             while type(effect) is Now:
                 effect = flow.send(time.time())
+            is_under_way = type(effect) is Relay and self._relay(flow, effect)
         except StopIteration as stop:
             self._reply(stop.value)
         except Exception as error:  # noqa: BLE001  (the connection's end, with the words for it, is the task's)
             self._fail(error)
         else:
-            if type(effect) is not Relay or not self._relay(flow, effect):
+            if not is_under_way:
                 self._hand_over(Begun(flow, effect))
 
     def _reply(self, reply: bytes | None) -> None:
@@ -190,7 +192,12 @@ class QuickRequests:
         if pool is None or connection is None:
             return False
         self._sent_at = time.monotonic()
-        count = connection.send_at_once(effect.message, self._ready, self._reply_came)
+        try:
+            count = connection.send_at_once(effect.message, self._ready, self._reply_came)
+        except BaseException:
+            connection.on_news = None
+            pool.drop(connection)
+            raise
         if count != len(effect.message):
             connection.on_news = None
             self._hand_over(

@@ -72,7 +72,6 @@ class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
 
     def wake(self, task: trio.lowlevel.Task, outcome: Outcome[object]) -> None:
         """Let a task run that waits in `trio.lowlevel.wait_task_rescheduled`."""
-        self._has_woken = True
         trio.lowlevel.reschedule(task, outcome)
 
     # ---- for Trio ---------------------------------------------------------------------------------------------------
@@ -96,6 +95,10 @@ class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
     def before_io_wait(self, _timeout: float) -> None:
         """See `trio.abc.Instrument`. Trio is about to look at its own sockets, and will not sleep: see above."""
         self._look(-math.inf)
+
+    def task_scheduled(self, _task: trio.lowlevel.Task) -> None:
+        """See `trio.abc.Instrument`. A call may make a task runnable without `wake`: by an event, or a cancellation."""
+        self._has_woken = True
 
     def after_run(self) -> None:
         """See `trio.abc.Instrument`."""

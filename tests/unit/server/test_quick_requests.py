@@ -14,9 +14,9 @@ import trio
 from mongoguard.effects import Emit, Now, Relay, RelayedReply, perform
 from mongoguard.errors import ProtocolError, UpstreamConnectionLost
 from mongoguard.server.client_connection import ClientConnection
-from mongoguard.server.ready_sockets import run_with_ready_sockets
+from mongoguard.server.ready_sockets import ready_sockets, run_with_ready_sockets
 from mongoguard.server.server_pool import ServerPool
-from mongoguard.server.transport import SocketTransport, TLSTransport, shake_hands
+from mongoguard.server.transport import CHUNK_BYTES, SocketTransport, TLSTransport, shake_hands
 from mongoguard.server.upstream_connection import UpstreamConnection
 from tests.certificates import Authority
 from tests.rawwire import op_msg
@@ -205,6 +205,47 @@ def test_a_message_that_comes_before_the_reply_to_the_one_before_waits_for_it():
         assert await guarded.receive(guarded.server) == SECOND
         await guarded.send(guarded.server, reply_to(SECOND))
         assert await guarded.receive(guarded.client) == reply_to(SECOND)
+
+    run(test)
+
+
+def test_what_came_behind_a_message_that_fills_the_chunk_is_answered_too():
+    """The socket tells of both at once; the first leaves the second in it."""
+    padding = CHUNK_BYTES - len(op_msg({"find": "", "$db": "d"}))
+    full = op_msg({"find": "x" * padding, "$db": "d"})
+    assert len(full) == CHUNK_BYTES
+
+    def answering(message):
+        yield from ()
+        return reply_to(message)
+
+    async def test(guarded):
+        await guarded.send(guarded.client, REQUEST)
+        assert await guarded.receive(guarded.client) == reply_to(REQUEST)
+        guarded.client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * CHUNK_BYTES)
+        assert guarded.client.send(full + SECOND) == len(full + SECOND)  # before anything is read
+        both = reply_to(full) + reply_to(SECOND)
+        assert await guarded.receive(guarded.client, len(both)) == both
+
+    run(test, answering)
+
+
+def test_a_request_that_cannot_be_sent_for_an_error_of_ours_ends_and_keeps_no_connection():
+    """The kernel may refuse to watch one more socket; that is no reason to leave the client waiting."""
+
+    async def test(guarded):
+        await guarded.arrive()
+
+        def refuse(*_):
+            raise OSError("no more watches")
+
+        guarded.upstream_connection._is_watched = False
+        guarded.connection._quick._ready = SimpleNamespace(
+            watch=refuse, wake=ready_sockets().wake, call_again=ready_sockets().call_again
+        )
+        await guarded.send(guarded.client, SECOND)
+        assert await guarded.receive(guarded.client) == b""
+        assert guarded.pool.in_use == 0
 
     run(test)
 

@@ -105,6 +105,25 @@ def test_a_served_socket_can_wake_a_task_at_once(pair):
     assert seconds < 5  # the next deadline of Trio is the test's own, in 30 s
 
 
+def test_a_task_that_a_served_socket_makes_runnable_in_trios_own_way_runs_at_once(pair):
+    """By an event, as a pool does that hands a connection on, or by a cancellation: neither asks `wake`."""
+    ours, theirs = pair
+
+    async def work():
+        ready, event, scope = ready_sockets(), trio.Event(), trio.CancelScope()
+        calls = [event.set, scope.cancel]
+        ready.watch(ours.fileno(), lambda: (ours.recv(1), calls.pop(0)()))
+        started = time.perf_counter()
+        theirs.send(b"1")
+        await event.wait()
+        theirs.send(b"2")
+        with scope:
+            await trio.sleep_forever()
+        return time.perf_counter() - started
+
+    assert run(work) < 5  # the next deadline of Trio is the test's own, in 30 s
+
+
 def test_deadlines_threads_and_sockets_of_trio_are_served_while_others_are_busy(pair):
     """Two watched sockets that keep each other busy for ever must not keep Trio from anything."""
     ours, theirs = pair
