@@ -93,9 +93,7 @@ def _list_commands(session: ClientSession, _command: Command) -> Flow[dict[str, 
             reply = yield from perform(AskUpstream("admin", {"listCommands": 1}))
         except UpstreamUnavailable as error:
             # Strangers are not told where the upstream is.
-            raise CommandError(
-                ErrorCode.HOST_UNREACHABLE, "mongoguard cannot reach the upstream", reason=str(error)
-            ) from error
+            raise CommandError(ErrorCode.HOST_UNREACHABLE, "mongoguard cannot reach the upstream") from error
         if not reply.get("ok"):
             raise CommandError(int(reply.get("code", ErrorCode.INTERNAL_ERROR)), str(reply.get("errmsg")))
         commands = reply.get("commands", {})
