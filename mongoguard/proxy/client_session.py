@@ -285,7 +285,8 @@ class ClientSession:
                 labels=retry_labels(message.body),
             ) from error
         if may_tell_state_change(reply.message):
-            change = state_change_in(reply.message, reply.server)
+            as_primary = server is None and route.read_preference is None
+            change = state_change_in(reply.message, reply.server, asked_as_primary=as_primary)
             if change is not None:
                 yield from perform(change)
             if self.deployment.finds_the_primary:

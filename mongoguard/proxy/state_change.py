@@ -46,8 +46,12 @@ def may_tell_state_change(reply: bytes) -> bool:
     )
 
 
-def state_change_in(reply: bytes, server: str) -> StateChanged | None:
-    """What a reply says of its server, in its error or, where the command succeeded, in its write concern error."""
+def state_change_in(reply: bytes, server: str, *, asked_as_primary: bool = True) -> StateChanged | None:
+    """What a reply says of its server, in its error or, where the command succeeded, in its write concern error.
+
+    That it is no primary is no news of a server which was asked because of a read preference: readers who ask
+    secondaries for linearizable reads could otherwise keep everybody from reading there.
+    """
     try:
         body = parse_reply(reply).body
         code = body.number("code")
@@ -57,7 +61,7 @@ def state_change_in(reply: bytes, server: str) -> StateChanged | None:
         version = body.value("topologyVersion")
     except (CommandError, ProtocolError):
         return None
-    if code not in _STATE_CHANGES:
+    if code not in (_STATE_CHANGES if asked_as_primary else _RECOVERING):
         return None
     known = isinstance(version, dict) and isinstance(version.get("counter"), int)
     return StateChanged(server, code in _SHUTTING_DOWN, version if known else None)

@@ -149,3 +149,20 @@ def test_a_state_change_is_told_to_the_shell_and_to_the_client_as_what_this_is_p
     told = play.expect(StateChanged)
     assert told.effect == StateChanged("a:1", False, {"counter": 3})
     assert told.answer(None).reply()["code"] == code
+
+
+LINEARIZABLE = {**FIND, "readConcern": {"level": "linearizable"}, "$readPreference": {"mode": "secondary"}}
+
+
+def test_a_reader_cannot_have_a_secondary_doubted_by_asking_it_for_what_a_primary_does():
+    session = make_session(READER, present_as=PresentAs.MONGOS)
+    asked = Play(session).send(op_msg(LINEARIZABLE)).expect(Relay)
+    assert asked.answer(reply_of(NOT_PRIMARY, server="b:2")).reply()["code"] == 6
+
+
+@pytest.mark.parametrize("code", [91, 11602, 13436])
+def test_a_secondary_that_ends_or_recovers_says_so_to_readers(code):
+    session = make_session(READER)
+    asked = Play(session).send(op_msg(LINEARIZABLE)).expect(Relay)
+    told = asked.answer(reply_of({**NOT_PRIMARY, "code": code}, server="b:2")).expect(StateChanged)
+    assert told.effect.server == "b:2"
