@@ -57,9 +57,13 @@ class Twins:
 
     def both(self, feature: Feature, fail_point: Mapping[str, Any] | None = None, **options: Any) -> Any:
         """What the feature found, which must be the same at both ends. Each begins with an empty database shop."""
-        found = [self._one(uri, feature, fail_point, options) for uri in self._uris]
-        assert found[1] == found[0], f"direct {found[0]!r}, through {found[1]!r}"
-        return found[0]
+        direct, through = self.each(feature, fail_point, **options)
+        assert through == direct, f"direct {direct!r}, through {through!r}"
+        return direct
+
+    def each(self, feature: Feature, fail_point: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """What the feature found, first directly, then through mongoguard."""
+        return [self._one(uri, feature, fail_point, options) for uri in self._uris]
 
     def _one(self, uri: str, feature: Feature, fail_point: Mapping[str, Any] | None, options: Any) -> Any:
         self.admin.drop_database("shop")
@@ -173,16 +177,32 @@ def test_a_read_that_failed_once_is_tried_again(twins: Twins, failure: str) -> N
     assert twins.both(feature, fail) == ("done", [])
 
 
-@pytest.mark.parametrize("failure", FAILURES)
-def test_a_client_that_does_not_retry_is_told_what_mongod_tells(twins: Twins, failure: str) -> None:
-    def feature(client: Client) -> Any:
-        write = outcome(lambda: client.shop.features.insert_one({"_id": 1}))
-        return write, client.shop.features.count_documents({})
+STATE_CHANGES = ("there is no primary", "the server shuts down")
+"""Errors by which a driver would take mongoguard itself for another server than it was (ADR 13)."""
 
+
+def insert_and_count(client: Client) -> Any:
+    """What came of an insert, and whether it was made."""
+    write = outcome(lambda: client.shop.features.insert_one({"_id": 1}))
+    return write, client.shop.features.count_documents({})
+
+
+@pytest.mark.parametrize("failure", [name for name in FAILURES if name not in STATE_CHANGES])
+def test_a_client_that_does_not_retry_is_told_what_mongod_tells(twins: Twins, failure: str) -> None:
     fail = {"failCommands": ["insert"], **FAILURES[failure]}
-    (error, *_), documents = twins.both(feature, fail, retryWrites=False)
-    assert error in {"AutoReconnect", "NotPrimaryError", "OperationFailure"}
+    (error, *_), documents = twins.both(insert_and_count, fail, retryWrites=False)
+    assert error in {"AutoReconnect", "OperationFailure"}
     assert documents == 0
+
+
+@pytest.mark.parametrize("failure", STATE_CHANGES)
+def test_a_client_that_does_not_retry_is_told_of_a_fail_over_as_by_a_mongos(
+    twins: Twins, failure: str
+) -> None:
+    fail = {"failCommands": ["insert"], **FAILURES[failure]}
+    direct, through = twins.each(insert_and_count, fail, retryWrites=False)
+    assert direct == (("NotPrimaryError",), 0)
+    assert through == (("OperationFailure", 6, "RetryableWriteError"), 0)
 
 
 def test_a_write_that_fails_twice_is_an_error(twins: Twins) -> None:

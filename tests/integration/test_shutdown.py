@@ -137,6 +137,8 @@ def ending_replica_set(
     """A mongoguard to be ended, before a deployment with transactions."""
     own = Guard(tmp_path / "ending", guard_replica_set.upstream, {"workers": request.param})
     with guard_replica_set.upstream.client() as direct:
+        # Transactions that another test has left open would let nobody drop anything for a minute.
+        direct.admin.command("killAllSessions", [])
         direct.shop.drained.drop()
         direct.shop.create_collection("drained")
     try:
