@@ -30,7 +30,6 @@ from tests.servers import (
     run_mongoguard,
 )
 
-
 SELECTION_MS = 10_000
 """A crashed mongod is back after that on a busy machine, at the second of a driver's two tries at the latest."""
 

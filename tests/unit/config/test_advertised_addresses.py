@@ -92,7 +92,7 @@ def test_a_set_has_fifty_members_at_most():
 
 
 @pytest.mark.parametrize(
-    "uri", ["mongodb://h", "mongodb://h/?directConnection=false", "mongodb://h/?directConnection=truely"]
+    "uri", ["mongodb://h", "mongodb://h/?directConnection=false", "mongodb://h/?directConnection=1"]
 )
 def test_a_proxy_per_member_is_connected_to_that_member_alone(uri):
     assert problem("{'db1:1': 'g1:1'}", uri).startswith(
