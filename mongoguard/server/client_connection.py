@@ -176,8 +176,8 @@ class ClientConnection:
                 reply = await self._in_thread_if_long(len(reply), compress_message, reply, first[24])
             await self._transport.send_all(reply)
             await (
-                trio.lowlevel.checkpoint_if_cancelled()
-            )  # a client that takes everything at once must not hide it
+                trio.lowlevel.checkpoint()
+            )  # neither sending nor a quick upstream need have waited: others' turn
 
     async def _answer(self, data: bytes | Begun) -> bytes | None:
         if isinstance(data, Begun):
@@ -205,6 +205,9 @@ class ClientConnection:
         """The next message, or what quick requests leave to do; None when the client has left."""
         message = self._reader.next_message()
         if message is not None:
+            await (
+                trio.lowlevel.checkpoint()
+            )  # a chunk may hold a thousand: others have their turn between them
             return message
         if self._reader.in_message:  # its beginning came with the message before
             return await self._read_rest()

@@ -478,6 +478,32 @@ async def test_a_stream_is_sent_without_another_request(clients):
     assert [message for message, _ in client.session.handled] == [MESSAGE] * 3
 
 
+@pytest.mark.parametrize("is_stream", [True, False], ids=["a stream", "messages that came together"])
+async def test_others_have_their_turn_between_the_replies_to_a_client(clients, nursery, is_stream):
+    """Also where nothing has to be waited for: a client that takes everything at once would be the only one served."""
+    turns, seen = [], []
+
+    async def take_turns():
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns.append(None)
+
+    def flow(_message):
+        yield from ()
+        seen.append(len(turns))
+        client.session.streaming.next_request = MESSAGE if is_stream and len(seen) < 20 else None
+        return REPLY
+
+    client = clients(flow)
+    nursery.start_soon(take_turns)
+    client.sock.send(MESSAGE if is_stream else MESSAGE * 20)
+    received = b""
+    while len(received) < 20 * len(REPLY):
+        received += await client.receive()
+    assert received == REPLY * 20
+    assert len(set(seen)) > 5  # Trio shuffles who comes first in a turn
+
+
 async def test_a_compressed_request_has_a_compressed_stream(clients):
     client = clients()
     replies = [op_msg({"n": n}) for n in range(2)]
