@@ -48,6 +48,11 @@ class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
         self._trio = -1
         self._has_woken = False
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether this version of Trio shows what is needed."""
+        return self._trio != -1
+
     # ---- for those who have sockets ---------------------------------------------------------------------------------
 
     def watch(self, descriptor: int, call: Call) -> None:
@@ -78,8 +83,13 @@ class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
 
     def start_clock(self) -> None:
         """See `trio.abc.Clock`."""
-        runner = trio._core._run.GLOBAL_RUN_CONTEXT.runner  # noqa: SLF001  (a test sees when a new Trio has it elsewhere)
-        self._trio = runner.io_manager._epoll.fileno()  # noqa: SLF001
+        try:
+            self._trio = _epoll_of_trio()
+        except AttributeError:
+            log.warning(
+                "Trio %s is not known here: requests are served by tasks, more slowly", trio.__version__
+            )
+            return
         self._epoll.register(self._trio, select.EPOLLIN)
 
     def current_time(self) -> float:
@@ -88,13 +98,16 @@ class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """See `trio.abc.Clock`: no task is runnable until `deadline`. Sleeps itself, so Trio need not."""
+        if not self.is_usable:
+            return deadline - time.perf_counter()
         while not self._look(deadline):
             pass
         return 0.0
 
     def before_io_wait(self, _timeout: float) -> None:
         """See `trio.abc.Instrument`. Trio is about to look at its own sockets, and will not sleep: see above."""
-        self._look(-math.inf)
+        if self.is_usable:
+            self._look(-math.inf)
 
     def task_scheduled(self, _task: trio.lowlevel.Task) -> None:
         """See `trio.abc.Instrument`. A call may make a task runnable without `wake`: by an event, or a cancellation."""
@@ -134,10 +147,16 @@ class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
             log.exception("an internal error while a socket was served")
 
 
+def _epoll_of_trio() -> int:
+    """The descriptor of what the running Trio waits with. Raises AttributeError where Trio has it elsewhere."""
+    runner = trio._core._run.GLOBAL_RUN_CONTEXT.runner  # noqa: SLF001  (no public name; without it, tasks serve all)
+    return runner.io_manager._epoll.fileno()  # noqa: SLF001
+
+
 def ready_sockets() -> ReadySockets | None:
-    """Those of the running Trio; None where it runs by another clock, as in most tests."""
+    """Those of the running Trio; None where it is not known, or runs by another clock, as in most tests."""
     clock = trio.lowlevel.current_clock()
-    return clock if isinstance(clock, ReadySockets) else None
+    return clock if isinstance(clock, ReadySockets) and clock.is_usable else None
 
 
 def run_with_ready_sockets(work: Callable[..., Awaitable[T]], *arguments: object) -> T:

@@ -217,3 +217,20 @@ def test_it_is_the_clock_and_tells_the_time():
         return trio.current_time() - before
 
     assert run(work) >= 0.02
+
+
+def test_a_trio_that_shows_nothing_runs_without_ready_sockets(monkeypatch, caplog, pair):
+    def elsewhere():
+        raise AttributeError
+
+    monkeypatch.setattr("mongoguard.server.ready_sockets._epoll_of_trio", elsewhere)
+    ours, theirs = pair
+
+    async def work():
+        threading.Timer(0.05, theirs.send, [b"1"]).start()
+        await trio.lowlevel.wait_readable(ours)
+        await trio.sleep(0.01)
+        return ready_sockets()
+
+    assert run(work) is None
+    assert "is not known here" in caplog.text
