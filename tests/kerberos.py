@@ -96,6 +96,10 @@ class Kdc(ChildServer):
         life = [] if life_seconds is None else ["-maxlife", f"{life_seconds} sec"]
         self._administer("addprinc", "-pw", password or password_of(name), *life, name)
 
+    def limit_tickets(self, name: str, life_seconds: int) -> None:
+        """From now on tickets of that principal live so long at most."""
+        self._administer("modprinc", "-maxlife", f"{life_seconds} sec", name)
+
     def add_service(self, name: str, keytab: Path) -> Path:
         """Add a principal with a random key, and put the key into a keytab; returns the keytab."""
         self._administer("addprinc", "-randkey", name)

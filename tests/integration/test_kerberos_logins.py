@@ -164,14 +164,17 @@ def test_a_driver_without_a_ticket_does_not_get_in(
 def test_a_connection_ends_with_its_ticket_and_a_new_ticket_makes_a_new_one(
     kdc: Kdc, kerberos_guard: KerberosGuard, as_user: Callable[[str], None]
 ) -> None:
-    kdc.add_principal("expiring", life_seconds=4)
+    kdc.add_principal("expiring", life_seconds=8)
     as_user("expiring")
-    with driver(kerberos_guard, EXPIRING, maxPoolSize=1, retryReads=False) as client:
+    # A driver whose login fails waits for the next heartbeat, as with mongod: 10 s unless it says otherwise.
+    options = {"maxPoolSize": 1, "retryReads": False, "heartbeatFrequencyMS": 500}
+    with driver(kerberos_guard, EXPIRING, **options) as client:
         assert connected_user(client)
         with pytest.raises(AutoReconnect):
             _ping_for(client, 30)
         with pytest.raises(PyMongoError):
             client.admin.command("ping")
+        kdc.limit_tickets("expiring", 3600)
         as_user("expiring")
         assert connected_user(client) == [{"user": EXPIRING, "db": "$external"}]
     events = [e for e in kerberos_guard.events if e["users"] and e["users"][0]["user"] == EXPIRING]
