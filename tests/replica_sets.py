@@ -129,13 +129,22 @@ class ReplicaSetOfThree:
         return next(member for member in self.members if member.address == address)
 
     def primary(self) -> Member:
-        """The primary, as soon as there is one: what most of those say that answer."""
+        """The primary, as soon as there is one: it says so itself, and most of those say so that answer.
+
+        Others go on naming one that has been killed until they notice.
+        """
         found: list[Member] = []
 
         def is_agreed() -> bool:
-            named = [state.get("primary") for state in self._states() if state is not None]
-            agreed = [address for address in set(named) if address and named.count(address) >= 2]
-            found[:] = [self.at(address) for address in agreed]
+            states = {
+                m.address: state for m in self.members if m.running and (state := m.state()) is not None
+            }
+            named = [state.get("primary") for state in states.values()]
+            found[:] = [
+                self.at(address)
+                for address, state in states.items()
+                if state["isWritablePrimary"] and named.count(address) >= 2
+            ]
             return bool(found)
 
         self._until(is_agreed, "no two members name the same primary")
