@@ -175,9 +175,8 @@ class ClientConnection:
             if first[12:16] == _COMPRESSED:
                 reply = await self._in_thread_if_long(len(reply), compress_message, reply, first[24])
             await self._transport.send_all(reply)
-            await (
-                trio.lowlevel.checkpoint()
-            )  # neither sending nor a quick upstream need have waited: others' turn
+            # Others have their turn: neither sending nor a quick upstream need have waited.
+            await trio.lowlevel.checkpoint()
 
     async def _answer(self, data: bytes | Begun) -> bytes | None:
         if isinstance(data, Begun):
@@ -205,9 +204,8 @@ class ClientConnection:
         """The next message, or what quick requests leave to do; None when the client has left."""
         message = self._reader.next_message()
         if message is not None:
-            await (
-                trio.lowlevel.checkpoint()
-            )  # a chunk may hold a thousand: others have their turn between them
+            # Others have their turn: a chunk may hold a thousand messages.
+            await trio.lowlevel.checkpoint()
             return message
         if self._reader.in_message:  # its beginning came with the message before
             return await self._read_rest()
