@@ -42,6 +42,9 @@ KILLED_SECS = 5.0
 LOOK_SECS = 2.0
 """For a worker to look into its table."""
 
+SEEK_SECS = 2 * LOOK_SECS
+"""For others' questions about the same cursor. Who asks waits hardly longer for the answer (`worker.LOOKUP_SECS`)."""
+
 
 class Crossing:
     """What the workers of one server share."""
@@ -113,8 +116,12 @@ class Crossing:
     async def _find_cursors(self, by: WorkerProcess, fields: dict[str, Any]) -> Fields:
         """One question for a cursor at a time: while it is on its way to who asked first, nobody has it."""
         ids = set(fields["ids"])
-        while ids & self._sought:
-            await self._found.wait()
+        try:
+            with trio.fail_after(SEEK_SECS):
+                while ids & self._sought:
+                    await self._found.wait()
+        except trio.TooSlowError:
+            raise GuardError("the same cursor is looked for by too many") from None
         self._sought |= ids
         try:
             return {"cursors": await self._ask_for_cursors(by, fields)}

@@ -121,6 +121,16 @@ async def test_a_worker_that_does_not_answer_keeps_no_cursor_of_another_from_bei
     assert not workers[1].killed
 
 
+async def test_a_cursor_that_is_always_looked_for_is_not_waited_for_for_ever(
+    crossing, workers, autojump_clock
+):
+    crossing._sought.add(7)
+    with pytest.raises(GuardError, match="looked for by too many"):
+        await ask(crossing, workers[0], "find cursors", ids=[7])
+    assert await ask(crossing, workers[0], "find cursors", ids=[8]) == {"cursors": []}
+    assert crossing._sought == {7}
+
+
 WHO = {"user": b"alice", "db": b"admin", "address": "192.0.2.1"}
 
 
