@@ -55,6 +55,13 @@ async def test_everybody_binds_with_their_own_password_and_no_other(slapd, trans
         connection.close()
 
 
+async def test_small_messages_leave_at_once(slapd, transport):
+    """Pitfall: with Nagle's algorithm each bind over TLS waits for the 40 ms of a delayed acknowledgement."""
+    connection = await opened(slapd, transport)
+    assert connection._handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    connection.close()
+
+
 async def test_a_search_finds_entries_and_their_attributes(slapd, transport):
     connection = await opened(slapd, transport)
     assert (await connection.bind(slapd.service_dn, slapd.service_password)).accepted
