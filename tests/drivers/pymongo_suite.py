@@ -1,8 +1,10 @@
 """`python -m tests.drivers.pymongo_suite`: PyMongo's own tests against mongod and through mongoguard, compared.
 
-The tests are those of the installed version, out of its source distribution. Every test must end alike at both ends, but
-for those that docs/differences.md lists between its markers, each with the reason. Prints the others; exit status 1
-when there is one. Takes ten minutes or more for each end; names of test files, without "test_", choose some of them.
+The tests are those of the installed version, out of its source distribution. Each end has a mongod of its own, and two
+ends run side by side. A test must end alike directly and through mongoguard, but for those that docs/differences.md
+lists between its markers, each with the reason. What ends otherwise is run again, alone, and counts when it does so
+every time. Prints a table, and the tests that count; exit status 1 when there is one. All of it takes an hour and a
+half; names of test files, without "test_", choose some of them.
 """
 
 from __future__ import annotations
@@ -10,128 +12,140 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import re
-import subprocess
 import sys
-import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from xml.etree import ElementTree
 
-import pymongo
+from tests.drivers.pymongo_ends import HALVES, PRESENTATIONS, End, Outcomes, Suite
+from tests.servers import PROJECT
 
-from tests.servers import PROJECT, ROOT, Guard, Mongod, password_of
+__all__ = ["Comparison", "compare", "expected_differences"]
 
-__all__ = ["expected_differences", "outcomes", "unexplained"]
-
-_FILES = (
-    "auth bulk causal_consistency change_stream client client_bulk_write client_context collation collection "
-    "collection_management command_logging command_monitoring comment connection_logging connection_monitoring "
-    "crud_unified csot cursor custom_types database dbref decimal128 discovery_and_monitoring examples grid_file "
-    "gridfs gridfs_bucket gridfs_spec handshake_unified heartbeat_monitoring index_management json_util_integration "
-    "load_balancer max_staleness monitor monitoring operation_id_retry pooling raw_bson read_concern read_preferences "
-    "read_write_concern_spec retryable_reads retryable_reads_unified retryable_writes retryable_writes_unified "
-    "run_command sdam_monitoring_spec server_selection session sessions_unified streaming_protocol threads "
-    "transactions transactions_unified unified_format versioned_api_integration write_concern"
-)
-"""Test files that talk to a server. SRV, TLS, encryption and OIDC need servers that are not here."""
-
-_SECONDS_PER_TEST = 100
-_SECONDS = 3600.0
-"""For one end; on two busy cores it took 15 minutes."""
+REPETITIONS = 2
+"""Of a test that ended otherwise: many of them measure times, and fail now and then on a busy machine."""
 
 _DIFFERENCES = PROJECT / "docs" / "differences.md"
 _ROWS = re.compile(r"<!-- pymongo -->(.*?)<!-- /pymongo -->", re.DOTALL)
+_ASYNC = re.compile(r"async(hronous)?[._/]?", re.IGNORECASE)
+"""What names of the async half have more than those of the other."""
+
+_COLUMNS = ("passed at both", "failed at both", "skipped at both", "explained", "alike alone", "unexplained")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Fetch the tests, run them at both ends, compare; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tests.drivers.pymongo_suite", description=__doc__)
-    parser.add_argument("--deployment", choices=("standalone", "set"), default="standalone")
-    parser.add_argument(
-        "files", nargs="*", help="test files without test_ and .py; all that need a server otherwise"
-    )
-    options = parser.parse_args(arguments)
-    replica_set = "rs0" if options.deployment == "set" else None
-    with tempfile.TemporaryDirectory(prefix="pymongo-suite-") as name:
+    """Fetch the tests, run them at all ends, compare; return the exit status."""
+    options = _options(arguments)
+    expected = expected_differences(_DIFFERENCES.read_text())
+    print(" | ".join(("end, half", "tests", *_COLUMNS)))
+    is_alike = True
+    with tempfile.TemporaryDirectory(prefix="pymongo-suite-") as name, ExitStack() as stack:
         folder = Path(name)
-        suite = _fetch(folder)
-        mongod = Mongod(folder / "mongod", replica_set=replica_set).start()
-        guard = None
-        try:
-            guard = _guard(folder / "guard", mongod.wait())
-            direct = _run(suite, mongod.port, folder / "direct.xml", options.files)
-            through = _run(suite, guard.port, folder / "through.xml", options.files)
-        finally:
-            if guard is not None:
-                guard.kill()
-            mongod.kill()
-    left = list(unexplained(direct, through, expected_differences(_DIFFERENCES.read_text())))
-    print(f"{len(direct)} tests, {sum(state == 'passed' for state in direct.values())} passed directly")
-    print(*left, f"{len(left)} differences that docs/differences.md does not explain", sep="\n")
-    return 1 if left or not direct else 0
+        suite = Suite(folder)
+        direct, guarded = _start_ends(folder, options.present_as or list(PRESENTATIONS), stack)
+        for half in options.half or HALVES:
+            out = (options.out or folder / "out") / half
+            files = suite.files(half, options.files)
+            ends = [*direct.values(), *guarded.values()]
+            with ThreadPoolExecutor(2) as pool:
+                runs = pool.map(lambda end, files=files, out=out: suite.run(end, files, out / end.name), ends)
+                found = {end.name: run for end, run in zip(ends, runs, strict=True)}
+            for present_as, end in guarded.items():
+                beside = direct[PRESENTATIONS[present_as]]
+                comparison = compare(found[beside.name], found[end.name], expected)
+                for number in range(REPETITIONS):
+                    again = out / f"{end.name}-again-{number + 1}"
+                    left = comparison.unexplained
+                    comparison.repeat(
+                        suite.run_alone(beside, left, again / "direct"),
+                        suite.run_alone(end, left, again / "guarded"),
+                    )
+                print("\n".join(comparison.lines(f"{end.name}, {half}")), flush=True)
+                is_alike &= comparison.is_alike
+    return 0 if is_alike else 1
 
 
-def _fetch(folder: Path) -> Path:
-    """The tests of the installed PyMongo, without its package: that would be imported instead of the installed one."""
-    wanted = f"pymongo=={pymongo.version}"
-    download = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", "pymongo", wanted]
-    subprocess.run([*download, "-d", str(folder)], check=True)
-    (archive,) = folder.glob("pymongo-*.tar.gz")
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder, filter="data")
-    suite = folder / "suite"
-    suite.mkdir()
-    (folder / f"pymongo-{pymongo.version}" / "test").rename(suite / "test")
-    (folder / f"pymongo-{pymongo.version}" / "pyproject.toml").rename(suite / "pyproject.toml")
-    return suite
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.drivers.pymongo_suite", description=__doc__)
+    parser.add_argument("--present-as", choices=PRESENTATIONS, action="append", help="one of the three only")
+    parser.add_argument("--half", choices=HALVES, action="append", help="one of the two only")
+    parser.add_argument("--out", type=Path, help="a folder for logs and reports, to be kept")
+    parser.add_argument("files", nargs="*", help="test files without test_ and .py; all otherwise")
+    return parser.parse_args(arguments)
 
 
-def _guard(folder: Path, mongod: Mongod) -> Guard:
-    guard = Guard(folder, mongod)
-    net: dict[str, object] = {"unixDomainSocket": {"enabled": True}}
-    if mongod.replica_set:
-        net |= {"presentAs": "replicaSet", "advertise": guard.address}
-    guard.configure({"net": net})
-    return guard.start().wait()
+def _start_ends(
+    folder: Path, presentations: Sequence[str], stack: ExitStack
+) -> tuple[dict[str | None, End], dict[str, End]]:
+    """By replica set, those without mongoguard; by presentation, those with it. All end with the stack."""
+    direct: dict[str | None, End] = {}
+    guarded: dict[str, End] = {}
+    for present_as in presentations:
+        replica_set = PRESENTATIONS[present_as]
+        if replica_set not in direct:
+            direct[replica_set] = End.direct(folder / f"direct-{replica_set}", replica_set, stack)
+        guarded[present_as] = End.guarded(folder / f"guarded-{present_as}", present_as, stack)
+    return direct, guarded
 
 
-def _run(suite: Path, port: int, report: Path, files: Sequence[str]) -> dict[str, str]:
-    tests = [f"test/test_{name}.py" for name in files or _FILES.split()]
-    # Nothing else of this environment: some tests look for variables of cloud providers and tools.
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(suite), "DB_IP": "127.0.0.1", "DB_PORT": str(port)}
-    login = {"DB_USER": ROOT, "DB_PASSWORD": password_of(ROOT)}
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "default", "-p", "no:cacheprovider"]
-    options = [
-        "-o",
-        "addopts=",
-        "-o",
-        "log_cli=false",
-        f"--timeout={_SECONDS_PER_TEST}",
-        f"--junitxml={report}",
-    ]
-    with report.with_suffix(".log").open("wb") as log:
-        subprocess.run(
-            [*command, *options, *tests],
-            cwd=suite,
-            env=environment | login,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            timeout=_SECONDS,
-            check=False,
-        )
-    return outcomes(report.read_text())
+@dataclass(slots=True)
+class Comparison:
+    """What became of the tests at two ends. `unexplained`: those that have ended otherwise whenever they ran.
+
+    `explained` end otherwise as they are expected to, `alike_alone` only among others.
+    """
+
+    direct: Outcomes
+    guarded: Outcomes
+    explained: list[str] = field(default_factory=list)
+    unexplained: list[str] = field(default_factory=list)
+    alike_alone: list[str] = field(default_factory=list)
+
+    @property
+    def is_alike(self) -> bool:
+        """Whether nothing is unexplained, and something passed."""
+        return not self.unexplained and self._count("passed") > 0
+
+    def repeat(self, direct: Outcomes, guarded: Outcomes) -> None:
+        """What was unexplained has been run again."""
+        alike = [test for test in self.unexplained if test in direct and direct[test] == guarded.get(test)]
+        self.alike_alone += alike
+        self.unexplained = [test for test in self.unexplained if test not in alike]
+
+    def lines(self, name: str) -> Iterator[str]:
+        """A row of the table, and what there is to be said of single tests."""
+        counts = [self._count("passed"), self._count("failed"), self._count("skipped")]
+        lists = (self.explained, self.alike_alone, self.unexplained)
+        total = len(self.direct.keys() | self.guarded.keys())
+        yield " | ".join((name, str(total), *map(str, counts), *(str(len(tests)) for tests in lists)))
+        for test in self.alike_alone:
+            yield f"  alike when alone: {test}"
+        for test in self.unexplained:
+            one, other = self.direct.get(test, "absent"), self.guarded.get(test, "absent")
+            yield f"  unexplained: {test}: {one} directly, {other} through mongoguard"
+
+    def _count(self, state: str) -> int:
+        return sum(self.guarded.get(test) == found == state for test, found in self.direct.items())
 
 
-def outcomes(report: str) -> dict[str, str]:
-    """Test -> passed, failed or skipped, out of pytest's JUnit report."""
-    found = {}
-    for case in ElementTree.fromstring(report).iter("testcase"):
-        file, _, group = str(case.get("classname")).removeprefix("test.").rpartition(".")
-        states = {child.tag for child in case}
-        state = "failed" if states & {"failure", "error"} else "skipped" if "skipped" in states else "passed"
-        found[f"{file}::{group}::{case.get('name')}"] = state
-    return found
+def compare(direct: Outcomes, guarded: Outcomes, expected: Sequence[str]) -> Comparison:
+    """Sort out the tests that ended otherwise. Names of the async half count as those of the other."""
+    comparison = Comparison(direct, guarded)
+    for test in sorted(direct.keys() | guarded.keys()):
+        if direct.get(test) != guarded.get(test):
+            is_expected = any(
+                fnmatch.fnmatchcase(_plain(test), _ASYNC.sub("", pattern)) for pattern in expected
+            )
+            (comparison.explained if is_expected else comparison.unexplained).append(test)
+    return comparison
+
+
+def _plain(test: str) -> str:
+    """`test_x::TestX::test_y`, whichever half it is of."""
+    return _ASYNC.sub("", test.removeprefix("test/")).replace(".py::", "::", 1)
 
 
 def expected_differences(text: str) -> tuple[str, ...]:
@@ -139,16 +153,6 @@ def expected_differences(text: str) -> tuple[str, ...]:
     found = _ROWS.search(text)
     assert found is not None, "docs/differences.md has no list of PyMongo's tests"
     return tuple(re.findall(r"`([^`]+::[^`]+)`", found[1]))
-
-
-def unexplained(
-    direct: Mapping[str, str], through: Mapping[str, str], expected: Sequence[str]
-) -> Iterator[str]:
-    """A line for each test that ended otherwise, and is not expected to."""
-    for test in sorted(direct.keys() | through.keys()):
-        one, other = direct.get(test, "absent"), through.get(test, "absent")
-        if one != other and not any(fnmatch.fnmatchcase(test, pattern) for pattern in expected):
-            yield f"{test}: {one} directly, {other} through mongoguard"
 
 
 if __name__ == "__main__":

@@ -13,11 +13,10 @@ import pytest
 
 from tests.drivers.clients import CLIENTS, DriverClient
 from tests.drivers.exporter import getnonce_reply
-from tests.drivers.pymongo_suite import expected_differences, outcomes, unexplained
 from tests.drivers.running import Guarded, compare, run_client
 from tests.missing import CLIENTS as NODE_CLIENTS
 from tests.missing import require_node_package
-from tests.servers import PROJECT, Guard, Mongod
+from tests.servers import Guard, Mongod
 
 HERE = {"pymongo", "pymongo async", "node 7", "mongosh"}
 SHORT = [client for client in CLIENTS if client.name in HERE]
@@ -65,30 +64,6 @@ def test_a_command_that_came_by_op_query_is_refused_in_mongods_bytes(guard: Guar
     assert document["code"] == 352
     assert document["codeName"] == "UnsupportedOpQueryCommand"
     assert through == direct
-
-
-def test_the_list_of_expected_differences_is_read_out_of_the_page() -> None:
-    patterns = expected_differences((PROJECT / "docs" / "differences.md").read_text())
-    assert patterns
-    assert not any(pattern.startswith("*") for pattern in patterns), "a file at least is named"
-
-
-def test_a_difference_that_is_not_listed_is_told() -> None:
-    report = """<testsuites><testsuite>
-      <testcase classname="test.test_client.TestClient" name="test_one"/>
-      <testcase classname="test.test_client.TestClient" name="test_two"><failure/></testcase>
-      <testcase classname="test.test_client.TestClient" name="test_three"><skipped/></testcase>
-    </testsuite></testsuites>"""
-    direct = outcomes(report)
-    assert direct == {
-        "test_client::TestClient::test_one": "passed",
-        "test_client::TestClient::test_two": "failed",
-        "test_client::TestClient::test_three": "skipped",
-    }
-    through = dict.fromkeys(direct, "failed")
-    (told,) = unexplained(direct, through, ["test_client::*::test_three"])
-    assert told == "test_client::TestClient::test_one: passed directly, failed through mongoguard"
-    assert len(list(unexplained(direct, {}, []))) == 3
 
 
 def test_the_raw_reply_leaves_out_nothing_but_its_own_id_and_the_clusters_time(replica_set: Mongod) -> None:
