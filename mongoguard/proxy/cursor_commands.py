@@ -7,19 +7,20 @@ relayed, because upstream it might be anybody's.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bson import Int64
 
 from mongoguard.command.command import Command
 from mongoguard.command.printing import not_authorized
-from mongoguard.effects import FindCursors, Flow, Relay, perform
+from mongoguard.effects import CursorClaim, FindCursors, Flow, KeptCursor, Relay, perform
 from mongoguard.errors import CommandError, ErrorCode, UpstreamUnavailable
 from mongoguard.model.action_type import ActionType
-from mongoguard.model.names import Namespace, UserName
+from mongoguard.model.names import Namespace
 from mongoguard.model.privilege import AnyOf, Privilege
 from mongoguard.model.resource_pattern import CLUSTER, ResourcePattern
-from mongoguard.proxy.cursors import CursorEntry
+from mongoguard.proxy.cursors import CursorEntry, SessionKey
 from mongoguard.proxy.narrowing import keep_authorized_collections
 from mongoguard.proxy.reading import read_command
 from mongoguard.proxy.relaying import Narrowing, session_id
@@ -36,6 +37,7 @@ MAX_SOUGHT = 1_000
 """Ids of one killCursors that other workers are asked for; a driver kills its cursors a few at a time."""
 
 _KILL_ANY_CURSOR = frozenset({ActionType.KILL_ANY_CURSOR})
+_KILL_ANYBODYS = Privilege(CLUSTER, _KILL_ANY_CURSOR)
 
 
 def get_more(session: ClientSession, message: OpMsg, command: Command) -> Flow[bytes]:
@@ -45,10 +47,14 @@ def get_more(session: ClientSession, message: OpMsg, command: Command) -> Flow[b
     collection = body.string("collection") or ""
     if not collection:
         raise CommandError(ErrorCode.INVALID_NAMESPACE, "Collection names cannot be empty")
-    entry = session.cursors.find(cursor_id) or (yield from _find(session, [cursor_id]))[cursor_id]
-    if entry is None:
-        raise CommandError(ErrorCode.CURSOR_NOT_FOUND, f"cursor id {cursor_id} not found")
-    entry.check_get_more(_reader(session, entry), Namespace(command.db, collection), session_id(body))
+    claim = _claim(
+        session,
+        not session.settings.authorization_enabled,  # then a cursor is everybody's, as in mongod
+        str(Namespace(command.db, collection)),
+        session_id(body),
+    )
+    entry = session.cursors.find(cursor_id) or (yield from _find_to_read(session, cursor_id, claim))
+    entry.check(claim)
     if not session.authorization.authorize(entry.requirement).allowed:
         raise CommandError(ErrorCode.UNAUTHORIZED, f"not authorized for getMore with cursor id {cursor_id}")
     reply = (yield from session.relay(message, server=entry.server)).message
@@ -86,34 +92,52 @@ def abandon_stream(session: ClientSession) -> Flow[None]:
     yield from perform(Relay(encode_op_msg(session.request_id(), 0, body), entry.server))
 
 
-def _find(session: ClientSession, ids: list[int]) -> Flow[dict[int, CursorEntry | None]]:
-    """The table's entries. Those that it does not know may be known to another worker, which then hands them over."""
+def _claim(
+    session: ClientSession, of_anybody: bool, namespace: str | None = None, key: SessionKey = None
+) -> CursorClaim:
+    return CursorClaim(None if session.user is None else session.user.name, of_anybody, namespace, key)
+
+
+def _find_to_read(session: ClientSession, cursor_id: int, claim: CursorClaim) -> Flow[CursorEntry]:
+    """The entry of a cursor that this table does not know. Raises mongod's refusal if nobody has it for the reader."""
+    for kept in (yield from _fetch(session, [cursor_id], claim)):
+        raise CommandError(ErrorCode.UNAUTHORIZED, kept.errmsg)
+    entry = session.cursors.find(cursor_id)
+    if entry is None:
+        raise CommandError(ErrorCode.CURSOR_NOT_FOUND, f"cursor id {cursor_id} not found")
+    return entry
+
+
+def _fetch(session: ClientSession, ids: list[int], claim: CursorClaim) -> Flow[tuple[KeptCursor, ...]]:
+    """Have other workers hand over what they know and is the claimant's; those that they keep."""
+    if not ids or not session.cursors.has_siblings:
+        return ()
+    try:
+        return (yield from perform(FindCursors(tuple(ids[:MAX_SOUGHT]), claim)))
+    except UpstreamUnavailable as error:
+        raise CommandError(ErrorCode.HOST_UNREACHABLE, str(error)) from error
+
+
+def _find_to_kill(session: ClientSession, command: Command) -> Flow[dict[int, CursorEntry | None]]:
+    """The entries of the ids that a killCursors names. Raises its refusal if one of them is not the user's to kill."""
+    ids = _cursor_ids(command.body)
+    claim = _claim(session, of_anybody=session.authorization.authorize(_KILL_ANYBODYS).allowed)
+    unknown = [cursor_id for cursor_id in ids if session.cursors.find(cursor_id) is None]
+    kept = yield from _fetch(session, unknown, claim)
+    if not all(_may_kill_in(session, one.namespace) for one in kept):
+        raise not_authorized(command)
+    yield from _fetch(session, [one.cursor_id for one in kept], replace(claim, of_anybody=True))
     entries = {cursor_id: session.cursors.find(cursor_id) for cursor_id in ids}
-    unknown = [cursor_id for cursor_id, entry in entries.items() if entry is None]
-    if unknown and session.cursors.has_siblings:
-        try:
-            yield from perform(FindCursors(tuple(unknown[:MAX_SOUGHT])))
-        except UpstreamUnavailable as error:
-            raise CommandError(ErrorCode.HOST_UNREACHABLE, str(error)) from error
-        entries |= {cursor_id: session.cursors.find(cursor_id) for cursor_id in unknown}
+    for entry in entries.values():
+        if entry is not None and entry.refusal_of(claim) and not _may_kill_in(session, entry.namespace):
+            raise not_authorized(command)
     return entries
-
-
-def _reader(session: ClientSession, entry: CursorEntry) -> UserName | None:
-    """Who reads; without authorization a cursor is everybody's, as in mongod."""
-    if not session.settings.authorization_enabled:
-        return entry.owner
-    return None if session.user is None else session.user.name
 
 
 def kill_cursors(session: ClientSession, message: OpMsg, command: Command) -> Flow[bytes]:
     """Relay the ids that the table knows, to the servers that hold them; the others are not found."""
     body = command.body
-    ids = _cursor_ids(body)
-    entries = yield from _find(session, ids)
-    for entry in entries.values():
-        if entry is not None and not _may_kill(session, entry):
-            raise not_authorized(command)
+    entries = yield from _find_to_kill(session, command)
     servers = sorted({entry.server for entry in entries.values() if entry is not None})
     outcome: dict[str, Any] = {
         "cursorsKilled": [],
@@ -141,13 +165,11 @@ def kill_cursors(session: ClientSession, message: OpMsg, command: Command) -> Fl
     return encode_op_msg(session.request_id(), message.request_id, ok_body(outcome))
 
 
-def _may_kill(session: ClientSession, entry: CursorEntry) -> bool:
-    if session.user is not None and session.user.name == entry.owner:
-        return True
-    # The cursor's own namespace, not the one that the command names: a client names what it likes.
-    namespace = ResourcePattern.for_exact_namespace(*Namespace.parse(entry.namespace))
+def _may_kill_in(session: ClientSession, namespace: str) -> bool:
+    """Whoever's they are. `namespace` is the cursor's own, not the one that the command names: that is the client's."""
+    pattern = ResourcePattern.for_exact_namespace(*Namespace.parse(namespace))
     return session.authorization.authorize(
-        AnyOf((Privilege(CLUSTER, _KILL_ANY_CURSOR), Privilege(namespace, _KILL_ANY_CURSOR)))
+        AnyOf((_KILL_ANYBODYS, Privilege(pattern, _KILL_ANY_CURSOR)))
     ).allowed
 
 

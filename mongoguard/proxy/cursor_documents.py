@@ -1,29 +1,67 @@
-"""Cursor entries as documents: how one worker process hands a cursor over to another.
+"""Cursors as documents: how one worker process asks for a cursor, and another hands it over or keeps it.
 
-In: entries, and documents of another process. Out: documents, and entries. Must not know how they travel.
-A document that is not understood to the letter is none: an entry decides who may read what.
+In: entries, claims, and documents of another process. Out: documents; entries and claims. Must not know how they
+travel. A document that is not understood to the letter is none: an entry decides who may read what.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from mongoguard.effects import CursorClaim, KeptCursor
 from mongoguard.model.names import UserName
 from mongoguard.model.privilege import AllOf, AnyActionInDatabase, AnyOf, NotHeld, Privilege, Requirement
 from mongoguard.model.resource_pattern import MatchType, ResourcePattern
 from mongoguard.proxy.cursors import CursorEntry
 
-__all__ = ["cursor_document", "read_cursor"]
+__all__ = ["claim_document", "cursor_document", "kept_document", "read_claim", "read_cursor", "read_kept"]
 
 MAX_NESTING = 64
 """Levels of a requirement. Those of the catalogue have five, and each sub-pipeline adds two."""
+
+
+def claim_document(claim: CursorClaim) -> dict[str, Any]:
+    """Who asks, and for what."""
+    return {
+        "user": _name_document(claim.user),
+        "ofAnybody": claim.of_anybody,
+        "ns": claim.namespace,
+        "session": claim.session,
+    }
+
+
+def read_claim(document: object) -> CursorClaim:
+    """The claim of such a document. Raises `ValueError` for any other."""
+    match document:
+        case {
+            "user": user,
+            "ofAnybody": bool(of_anybody),
+            "ns": str() | None as namespace,
+            "session": bytes() | None as session,
+            **more,
+        } if not more:
+            return CursorClaim(_read_name(user), of_anybody, namespace, session)
+    raise ValueError("no claim to a cursor")
+
+
+def kept_document(kept: KeptCursor) -> dict[str, Any]:
+    """A cursor that is not handed over."""
+    return {"id": kept.cursor_id, "ns": kept.namespace, "errmsg": kept.errmsg}
+
+
+def read_kept(document: object) -> KeptCursor:
+    """The cursor of such a document. Raises `ValueError` for any other."""
+    match document:
+        case {"id": int(cursor_id), "ns": str(namespace), "errmsg": str(errmsg), **more} if not more:
+            return KeptCursor(int(cursor_id), namespace, errmsg)
+    raise ValueError("no cursor that is kept")
 
 
 def cursor_document(entry: CursorEntry) -> dict[str, Any]:
     """The entry, without the time of its last use."""
     return {
         "id": entry.cursor_id,
-        "owner": None if entry.owner is None else list(entry.owner),
+        "owner": _name_document(entry.owner),
         "ns": entry.namespace,
         "session": entry.session,
         "server": entry.server,
@@ -47,7 +85,7 @@ def read_cursor(document: object) -> CursorEntry:
         } if not more:
             return CursorEntry(
                 int(cursor_id),
-                _read_owner(owner),
+                _read_name(owner),
                 namespace,
                 session,
                 server,
@@ -57,13 +95,17 @@ def read_cursor(document: object) -> CursorEntry:
     raise ValueError("no cursor")
 
 
-def _read_owner(document: object) -> UserName | None:
+def _name_document(name: UserName | None) -> list[str] | None:
+    return None if name is None else list(name)
+
+
+def _read_name(document: object) -> UserName | None:
     match document:
         case None:
             return None
         case [str(user), str(db)]:
             return UserName(user, db)
-    raise ValueError("no owner of a cursor")
+    raise ValueError("no name of a user")
 
 
 def _requirement_document(requirement: Requirement) -> dict[str, Any]:

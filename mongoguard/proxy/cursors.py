@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from uuid import UUID
 
+from mongoguard.effects import CursorClaim, KeptCursor
 from mongoguard.errors import CommandError, ErrorCode
-from mongoguard.model.names import Namespace, UserName
+from mongoguard.model.names import UserName
 from mongoguard.model.privilege import Requirement
 
 __all__ = ["CursorEntry", "CursorTable", "SessionKey"]
@@ -47,25 +48,29 @@ class CursorEntry:
     only_authorized: bool = False
     tick: int = 0
 
-    def check_get_more(self, user: UserName | None, namespace: Namespace, session: SessionKey) -> None:
-        """Raise mongod's refusal (13) when this getMore is not its owner's, from its session, on its namespace."""
-        if self.owner != user:
-            raise CommandError(
-                ErrorCode.UNAUTHORIZED,
-                f"cursor id {self.cursor_id} was not created by the authenticated user",
+    def check(self, claim: CursorClaim) -> None:
+        """Raise mongod's refusal (13) when this is not the claimant's; a getMore's must fit in every respect."""
+        refusal = self.refusal_of(claim)
+        if refusal is not None:
+            raise CommandError(ErrorCode.UNAUTHORIZED, refusal)
+
+    def refusal_of(self, claim: CursorClaim) -> str | None:
+        """Why the claimant may not have it, in mongod's words; None when it is theirs."""
+        if not claim.of_anybody and self.owner != claim.user:
+            return f"cursor id {self.cursor_id} was not created by the authenticated user"
+        if claim.namespace is None:
+            return None
+        if claim.namespace != self.namespace:
+            return (
+                f"Requested getMore on namespace '{claim.namespace}', but cursor belongs to a different namespace "
+                f"{self.namespace}"
             )
-        if str(namespace) != self.namespace:
-            raise CommandError(
-                ErrorCode.UNAUTHORIZED,
-                f"Requested getMore on namespace '{namespace}', but cursor belongs to a different namespace "
-                f"{self.namespace}",
-            )
-        if session != self.session:
-            raise CommandError(
-                ErrorCode.UNAUTHORIZED,
+        if claim.session != self.session:
+            return (
                 f"Cursor session id ({_printed(self.session)}) is not the same as the operation context's "
-                f"session id ({_printed(session)})",
+                f"session id ({_printed(claim.session)})"
             )
+        return None
 
 
 def _printed(session: SessionKey) -> str:
@@ -112,9 +117,16 @@ class CursorTable:
         """Forget a cursor that is exhausted, killed or unknown upstream."""
         self._entries.pop(cursor_id, None)
 
-    def give(self, cursor_id: int) -> CursorEntry | None:
-        """The entry, for another process's table; this one forgets it. None for an unknown id."""
-        return self._entries.pop(cursor_id, None)
+    def claim(self, cursor_id: int, claim: CursorClaim) -> CursorEntry | KeptCursor | None:
+        """The entry, for another process's table, if it is the claimant's; None for an unknown id.
+
+        Whoever hands the entry over removes it here.
+        """
+        entry = self._entries.get(cursor_id)
+        if entry is None:
+            return None
+        refusal = entry.refusal_of(claim)
+        return entry if refusal is None else KeptCursor(cursor_id, entry.namespace, refusal)
 
     def tick(self) -> None:
         """A minute has passed: forget what has been idle too long (oldest first, so this stops early)."""

@@ -5,7 +5,7 @@ started, or ended for good.
 
 * Changed users: a worker answers its client when no other worker can use what it knew of users before. One that does
   not confirm that in time is ended, for it may let somebody go on who may no longer.
-* Cursors: who does not know one asks; who knows it hands it over.
+* Cursors: who does not know one asks, and says for whom; who knows it hands it over, or says that it is not theirs.
 * Failed logins and connections per user are counted here, for all.
 """
 
@@ -124,25 +124,31 @@ class Crossing:
             raise GuardError("the same cursor is looked for by too many") from None
         self._sought |= ids
         try:
-            return {"cursors": await self._ask_for_cursors(by, fields)}
+            return await self._ask_for_cursors(by, {"ids": fields["ids"], "claim": fields["claim"]})
         finally:
             # The answer is on its way before the next question: nothing waits in between.
             self._sought -= ids
             self._found.set()
             self._found = trio.Event()
 
-    async def _ask_for_cursors(self, by: WorkerProcess, fields: dict[str, Any]) -> list[Any]:
-        found: list[Any] = []
+    async def _ask_for_cursors(self, by: WorkerProcess, question: Fields) -> Fields:
+        cursors: list[Any] = []
+        kept: list[Any] = []
 
         async def look(worker: WorkerProcess) -> None:
-            answer = await worker.ask("give cursors", {"ids": fields["ids"]}, within_secs=LOOK_SECS)
-            if answer is not None:
-                found.extend(answer["cursors"])
+            match await worker.ask("give cursors", question, within_secs=LOOK_SECS):
+                case {"cursors": [*theirs], "kept": [*not_given]}:
+                    cursors.extend(theirs)
+                    kept.extend(not_given)
+                case None:
+                    pass  # it does not answer, or says no
+                case _:
+                    log.error("worker %d (pid %d) gives cursors that are none", worker.number, worker.pid)
 
         async with trio.open_nursery() as nursery:
             for worker in self._others(by):
                 nursery.start_soon(look, worker)
-        return found
+        return {"cursors": cursors, "kept": kept}
 
     def _exception_closed(self, _fields: dict[str, Any]) -> Fields:
         if not self.exception_is_closed:
@@ -174,6 +180,8 @@ class Crossing:
 
 
 def _who(fields: dict[str, Any]) -> tuple[UserName, Address | None]:
-    user, db = (bytes(fields[name]).decode(errors="surrogatepass") for name in ("user", "db"))
-    address = fields["address"]
+    user, db, address = fields["user"], fields["db"], fields["address"]
+    if not (isinstance(user, bytes) and isinstance(db, bytes)):
+        raise TypeError("no name of a user")
+    user, db = (name.decode(errors="surrogatepass") for name in (user, db))
     return UserName(user, db), None if address is None else ip_address(address)

@@ -3,6 +3,9 @@
 In: a connected socket, and what answers the other end's questions. Out: the other end's answers. Must not know what is
 asked. Documents are BSON, whose own length is the frame; each is read strictly, and a document that is too long, or no
 question and no answer, ends the link: the other end is then as good as dead.
+
+One end must not be able to end the other, whatever it sends: a supervisor serves the other workers, too. A question
+that is not understood is refused, an answer that is not understood is none, and each document gives others their turn.
 """
 
 from __future__ import annotations
@@ -20,18 +23,26 @@ import trio
 from mongoguard.errors import CommandError, GuardError
 from mongoguard.wire.document import Document
 
-__all__ = ["Answerer", "AnswererAtOnce", "Fields", "Link", "LinkLost", "LinkRefused"]
+__all__ = ["NOT_UNDERSTOOD", "Answerer", "AnswererAtOnce", "Fields", "Link", "LinkLost", "LinkRefused"]
 
 log = logging.getLogger(__name__)
 
 MAX_DOCUMENT_BYTES = 96 * 1024 * 1024
 """The longest is a configuration with its users file, which has 64 MB at most."""
 
+MAX_FROM_WORKER_BYTES = 4 * 1024 * 1024
+"""What a supervisor reads: questions and answers about a thousand cursors, which others wait for in the meantime."""
+
 MAX_WAITING_BYTES = 2 * MAX_DOCUMENT_BYTES
 """Of documents that the other end does not take: it is frozen, and somebody's deadline will end it."""
 
 MAX_QUESTIONS = 1024
 """Questions of the other end that are answered at a time; it waits with more."""
+
+NOT_UNDERSTOOD = (KeyError, ValueError, TypeError)
+"""What reading fields raises that are not those of the question."""
+
+NO_QUESTION = "a question of another process is not understood: %s"
 
 Fields: TypeAlias = Mapping[str, Any]
 Answerer: TypeAlias = Callable[[dict[str, Any]], Awaitable[Fields]]
@@ -65,12 +76,18 @@ class Link:
         sock: socket.socket,
         answerers: Mapping[str, Answerer],
         at_once: Mapping[str, AnswererAtOnce] | None = None,
+        *,
+        max_sent: int = MAX_DOCUMENT_BYTES,
+        max_received: int = MAX_DOCUMENT_BYTES,
     ) -> None:
         """Take over the socket; `answerers` by the kinds of questions. A `GuardError` of theirs is an answer, too.
 
-        Those `at_once` answer in the order in which they are asked; the others take their time.
+        Those `at_once` answer in the order in which they are asked; the others take their time. A document of more
+        than `max_received` bytes ends the link; one of more than `max_sent` is refused here, and never sent.
         """
         self._at_once = at_once or {}
+        self._max_sent = max_sent
+        self._max_received = max_received
         sock.setblocking(False)
         self._socket = sock
         self._answerers = answerers
@@ -124,7 +141,11 @@ class Link:
             raise LinkLost("the process at the other end is gone")
         number, question = next(self._numbers), _Question(take)
         self._questions[number] = question
-        self._send({"kind": kind, "number": number, "fields": fields or {}})
+        try:
+            self._send({"kind": kind, "number": number, "fields": fields or {}})
+        except LinkRefused:
+            del self._questions[number]
+            raise
         try:
             with trio.fail_after(within_secs):
                 await question.answered.wait()
@@ -141,9 +162,15 @@ class Link:
     # ---- writing ----------------------------------------------------------------------------------------------------
 
     def _send(self, document: Fields) -> None:
+        """Raises `LinkRefused` for what the other end would not read, and must not be ended by."""
         if self._lost:
             return
-        data = bson.encode(document)
+        try:
+            data = bson.encode(document)
+        except (bson.errors.BSONError, ValueError, OverflowError) as error:
+            raise LinkRefused(f"what would be sent is no BSON: {type(error).__name__}") from error
+        if len(data) > self._max_sent:
+            raise LinkRefused("what would be sent is too long")
         self._waiting_bytes += len(data)
         if self._waiting_bytes > MAX_WAITING_BYTES:
             self.close()
@@ -172,6 +199,7 @@ class Link:
     async def _read(self, nursery: trio.Nursery) -> None:
         places = trio.Semaphore(MAX_QUESTIONS)
         while (data := await self._next_document()) is not None:
+            await trio.lowlevel.checkpoint()
             document = Document(data).decode()
             match document:
                 case {"answers": int(number), "fields": dict(fields)}:
@@ -192,25 +220,33 @@ class Link:
             return
         question.answer = fields
         if question.take is not None and "refusal" not in fields:
-            question.take(fields)
+            try:
+                question.take(fields)
+            except Exception as error:
+                log.error("an answer of another process is not understood", exc_info=error)
+                question.answer = {"refusal": "the answer is not understood"}
         question.answered.set()
 
     async def _answer(self, kind: str, number: int, fields: dict[str, Any], places: trio.Semaphore) -> None:
         answerer = self._answerers.get(kind)
         try:
-            answer = _unknown(kind) if answerer is None else await answerer(fields)
-        except _REFUSALS as error:
-            answer = _refusal(kind, error)
+            self._reply(number, _unknown(kind) if answerer is None else await answerer(fields))
+        except GuardError as error:
+            self._reply(number, _refusal(error))
+        except Exception:
+            log.exception(NO_QUESTION, kind)
+            self._reply(number, {"refusal": f"not understood: {kind}"})
         finally:
             places.release()
-        self._reply(number, answer)
 
     def _answer_at_once(self, kind: str, number: int, fields: dict[str, Any]) -> None:
         try:
-            answer = self._at_once[kind](fields)
-        except _REFUSALS as error:
-            answer = _refusal(kind, error)
-        self._reply(number, answer)
+            self._reply(number, self._at_once[kind](fields))
+        except GuardError as error:
+            self._reply(number, _refusal(error))
+        except Exception:
+            log.exception(NO_QUESTION, kind)
+            self._reply(number, {"refusal": f"not understood: {kind}"})
 
     def _reply(self, number: int, answer: Fields) -> None:
         if number:
@@ -222,7 +258,7 @@ class Link:
         if head is None:
             return None
         length = int.from_bytes(head, "little")
-        if not 5 <= length <= MAX_DOCUMENT_BYTES:
+        if not 5 <= length <= self._max_received:
             raise OSError("a document of a length that cannot be")
         rest = await self._exactly(length - 4)
         return None if rest is None else head + rest
@@ -243,15 +279,9 @@ class Link:
         return bytes(parts)
 
 
-_REFUSALS = (GuardError, KeyError, ValueError, TypeError)
-
-
 def _unknown(kind: str) -> Fields:
     return {"refusal": f"no such question: {kind}"}
 
 
-def _refusal(kind: str, error: Exception) -> Fields:
-    if isinstance(error, GuardError):
-        return {"refusal": str(error)}
-    log.error("a question of another process is not understood: %s", kind, exc_info=error)
-    return {"refusal": f"not understood: {kind}"}
+def _refusal(error: GuardError) -> Fields:
+    return {"refusal": str(error).encode(errors="replace").decode()}  # it may name a file that is no text

@@ -23,7 +23,7 @@ class Reloading:
     """Runs a round when asked to. Connections are served meanwhile."""
 
     def __init__(self, run_round: Callable[[], Awaitable[None]]) -> None:
-        """A round raises nothing."""
+        """A round raises nothing that anybody has foreseen; what it raises all the same ends that round alone."""
         self._round = run_round
         # One round waits at most: it begins after everything that those who asked for it have written.
         self._ask, self._asked = trio.open_memory_channel[None](1)
@@ -36,7 +36,10 @@ class Reloading:
     async def keep_up(self) -> None:
         """Run the rounds that are asked for, until cancelled."""
         async for _ in self._asked:
-            await self._round()
+            try:
+                await self._round()
+            except Exception:
+                log.exception("SIGHUP: the configuration is not reloaded: an internal error")
 
 
 def tell_reloaded(parts: Iterable[str], reload: Reload | Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeAlias
 
 import trio
@@ -20,19 +21,42 @@ from mongoguard.authn.throttle import LoginThrottle
 from mongoguard.config.loading import ConfigTexts
 from mongoguard.config.reloadable import reload_settings
 from mongoguard.config.settings import Settings
-from mongoguard.effects import CountLogin, FindCursors, FindLoginBlock, GiveConnection, TakeConnection
+from mongoguard.effects import (
+    CountLogin,
+    FindCursors,
+    FindLoginBlock,
+    GiveConnection,
+    KeptCursor,
+    TakeConnection,
+)
 from mongoguard.errors import ConfigError, GuardError, UpstreamConnectionLost, UpstreamUnavailable
 from mongoguard.model.names import UserName
 from mongoguard.model.restriction import Address
-from mongoguard.proxy.cursor_documents import cursor_document, read_cursor
+from mongoguard.proxy.cursor_documents import (
+    claim_document,
+    cursor_document,
+    kept_document,
+    read_claim,
+    read_cursor,
+    read_kept,
+)
+from mongoguard.proxy.cursors import CursorEntry
 from mongoguard.server.app import Application, Order
-from mongoguard.server.link import Fields, Link, LinkLost, LinkRefused
+from mongoguard.server.link import (
+    MAX_FROM_WORKER_BYTES,
+    NOT_UNDERSTOOD,
+    Fields,
+    Link,
+    LinkLost,
+    LinkRefused,
+)
 from mongoguard.server.listener import close_listeners
 from mongoguard.server.log import configure_logging
 from mongoguard.server.prepared_reload import NotReloaded, PreparedReload
 from mongoguard.server.serving import open_application
 from mongoguard.server.shared_counts import CountsElsewhere, SharedCounts
 from mongoguard.server.siblings import EffectHandlers
+from mongoguard.wire.document import encode
 
 __all__ = ["DescribeError", "Worker"]
 
@@ -49,6 +73,10 @@ START_SECS = 60.0
 
 LOOKUPS = 64
 """Questions for cursors at a time: whoever floods a worker with unknown ids floods neither supervisor nor others."""
+
+MAX_GIVEN_BYTES = 1024 * 1024
+"""Of one answer about cursors, so that four processes' are read at once; an entry has some hundred bytes, unless
+thousands of collections are read by one aggregate. Those can be read on by the worker alone that opened them."""
 
 LOOKUP_SECS = 5.0
 """For one of them, with the wait for its turn. The supervisor takes two at most."""
@@ -106,27 +134,30 @@ class _LinkedSiblings:
         except trio.TooSlowError:
             raise UpstreamUnavailable("the supervisor does not answer") from None
 
-    async def _find_cursors(self, effect: FindCursors) -> None:
+    async def _find_cursors(self, effect: FindCursors) -> tuple[KeptCursor, ...]:
         try:
             with trio.fail_after(LOOKUP_SECS):
                 async with self._lookups:
-                    fields = {"ids": list(effect.ids)}
+                    fields = {"ids": list(effect.ids), "claim": claim_document(effect.claim)}
                     # Taken even if this client has left: the worker that knew them has forgotten them.
-                    await self._link.ask(
-                        "find cursors", fields, within_secs=LOOKUP_SECS, take=self._take_cursors
-                    )
-        except (LinkLost, LinkRefused, trio.TooSlowError):
+                    take = partial(self._take_cursors, frozenset(effect.ids))
+                    answer = await self._link.ask("find cursors", fields, within_secs=LOOKUP_SECS, take=take)
+                    return tuple(read_kept(document) for document in answer["kept"])
+        except (LinkLost, LinkRefused, trio.TooSlowError, *NOT_UNDERSTOOD):
             raise UpstreamUnavailable(
                 "mongoguard's other workers do not say whether they know this cursor"
             ) from None
 
-    def _take_cursors(self, answer: Fields) -> None:
+    def _take_cursors(self, ids: frozenset[int], answer: Fields) -> None:
         assert self.application is not None  # whoever asked belongs to it
         for document in answer["cursors"]:
             try:
-                self.application.cursors.add(read_cursor(document))
+                entry = read_cursor(document)
             except ValueError:
                 log.error("a cursor of another worker is not understood, and so not known any more")
+                continue
+            if entry.cursor_id in ids:  # no other of this worker's own is anybody's to change
+                self.application.cursors.add(entry)
 
     async def _find_login_block(self, effect: FindLoginBlock) -> tuple[str, float] | None:
         answer = await self._ask("login block", _login_fields(effect.user, effect.address))
@@ -182,6 +213,7 @@ class Worker:
                 "prepare": self._prepare,
                 "commit": self._commit,
             },
+            max_sent=MAX_FROM_WORKER_BYTES,
         )
 
     async def run(self) -> bool:
@@ -261,8 +293,18 @@ class Worker:
         return {}
 
     async def _give_cursors(self, fields: dict[str, Any]) -> Fields:
-        entries = [self._running().cursors.give(cursor_id) for cursor_id in fields["ids"]]
-        return {"cursors": [cursor_document(entry) for entry in entries if entry is not None]}
+        claim, table = read_claim(fields["claim"]), self._running().cursors
+        found = [table.claim(cursor_id, claim) for cursor_id in fields["ids"]]
+        theirs = [one for one in found if isinstance(one, CursorEntry)]
+        answer = {
+            "cursors": [cursor_document(entry) for entry in theirs],
+            "kept": [kept_document(one) for one in found if isinstance(one, KeptCursor)],
+        }
+        if len(encode(answer)) > MAX_GIVEN_BYTES:
+            raise GuardError("these cursors are too long to be handed over")
+        for entry in theirs:
+            table.remove(entry.cursor_id)
+        return answer
 
     async def _close_exception(self, _fields: dict[str, Any]) -> Fields:
         self._running().localhost_exception.close()

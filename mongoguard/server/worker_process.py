@@ -16,7 +16,15 @@ from pathlib import Path
 
 import trio
 
-from mongoguard.server.link import Answerer, AnswererAtOnce, Fields, Link, LinkLost, LinkRefused
+from mongoguard.server.link import (
+    MAX_FROM_WORKER_BYTES,
+    Answerer,
+    AnswererAtOnce,
+    Fields,
+    Link,
+    LinkLost,
+    LinkRefused,
+)
 
 __all__ = ["WorkerProcess", "start_worker_process"]
 
@@ -79,7 +87,7 @@ class WorkerProcess:
 
     def answer_with(self, answerers: Mapping[str, Answerer], at_once: Mapping[str, AnswererAtOnce]) -> None:
         """Who answers its questions."""
-        self.link = Link(self._socket, answerers, at_once)
+        self.link = Link(self._socket, answerers, at_once, max_received=MAX_FROM_WORKER_BYTES)
 
     async def run(self, first: Fields) -> None:
         """Hand over its first instructions, and return when the process has ended. Ends it when cancelled."""

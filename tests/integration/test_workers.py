@@ -205,6 +205,29 @@ def test_a_stranger_on_another_worker_gets_neither_the_cursor_nor_keeps_it_from_
     assert get_more(owner, cursor_id)["ok"] == 1
 
 
+def test_a_cursor_stays_where_its_owner_left_it_when_a_stranger_asks_for_it(
+    crew: Crew, temp_user: str
+) -> None:
+    owner, stranger = crew.connect(1, temp_user), crew.connect(2, "reader")
+    cursor_id = open_cursor(owner)
+    assert get_more(stranger, cursor_id)["code"] == 13
+    assert stranger.command("shop", {"killCursors": "many", "cursors": [Int64(cursor_id)]})["code"] == 13
+    asked = crew.pids[2]
+    os.kill(asked, signal.SIGKILL)
+    assert get_more(owner, cursor_id)["ok"] == 1, (
+        "it was in the hands of the worker that the stranger came to"
+    )
+    assert within(20, lambda: crew.pids[2] != asked)
+
+
+def test_another_users_cursor_is_killed_through_another_worker_by_who_may(crew: Crew, temp_user: str) -> None:
+    owner, root = crew.connect(0, temp_user), crew.connect(1, "root")
+    cursor_id = open_cursor(owner)
+    kill = {"killCursors": "many", "cursors": [Int64(cursor_id)]}
+    assert root.command("shop", kill)["cursorsKilled"] == [cursor_id]
+    assert get_more(owner, cursor_id)["code"] == 43
+
+
 def test_a_cursor_is_killed_through_another_worker_and_then_known_to_none(crew: Crew, temp_user: str) -> None:
     first, second = crew.connect(0, temp_user), crew.connect(2, temp_user)
     cursor_id = open_cursor(first)

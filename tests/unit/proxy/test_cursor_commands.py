@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from bson import Binary, Int64
 
-from mongoguard.effects import Emit, FetchUser, FindCursors, Relay
+from mongoguard.effects import CursorClaim, Emit, FetchUser, FindCursors, KeptCursor, Relay
 from mongoguard.errors import UpstreamUnavailable
 from mongoguard.model.names import UserName
 from mongoguard.model.resource_pattern import CLUSTER, ResourcePattern
+from mongoguard.model.user import User
 from mongoguard.proxy.client_session import ClientSession
 from mongoguard.proxy.cursor_commands import MAX_SOUGHT, abandon_stream
-from mongoguard.proxy.cursors import CursorTable
+from mongoguard.proxy.cursors import CursorEntry, CursorTable
 from mongoguard.proxy.settings import SessionSettings
 from tests.playbook import SERVER, Play, logged_in, make_session, relayed, reply_of, user_with
 from tests.rawwire import EXHAUST_ALLOWED, MORE_TO_COME, op_msg
@@ -355,42 +356,121 @@ def test_one_process_asks_nobody_for_an_unknown_cursor():
     assert refused(opened(), get_more(Int64(78)))["code"] == 43
 
 
-def test_a_cursor_of_another_worker_is_asked_for_and_then_checked_as_ever():
-    elsewhere = opened().cursors.give(ID)
-    table = CursorTable(has_siblings=True)
-    session = make_session(ALICE, cursors=table)
-    asked = Play(session).send(get_more()).expect(FindCursors)
-    assert asked.effect.ids == (ID,)
-    table.add(elsewhere)
-    asked.answer(None).expect(Relay).answer(reply_of(cursor(ID, "nextBatch"))).reply()
-    stranger = make_session(BOB, cursors=table)
-    assert refused(stranger, get_more())["code"] == 13
+def asking(user: User | None, **more: Any) -> ClientSession:
+    """A session of a worker that knows no cursor."""
+    return make_session(user, cursors=CursorTable(has_siblings=True), **more)
 
 
-def test_a_stranger_is_refused_a_cursor_that_came_from_another_worker():
-    elsewhere = opened().cursors.give(ID)
-    table = CursorTable(has_siblings=True)
+def hand_over(play: Play, elsewhere: CursorTable) -> Play:
+    """Answer the question for cursors as the worker does that knows them."""
+    asked = play.expect(FindCursors)
+    effect = asked.effect
+    found = [elsewhere.claim(cursor_id, effect.claim) for cursor_id in effect.ids]
+    for one in found:
+        if isinstance(one, CursorEntry):
+            elsewhere.remove(one.cursor_id)
+            play.session.cursors.add(one)
+    return asked.answer(tuple(one for one in found if isinstance(one, KeptCursor)))
+
+
+def test_a_cursor_of_another_worker_is_handed_over_to_its_owner():
+    elsewhere = opened().cursors
+    session = asking(ALICE)
+    play = hand_over(Play(session).send(get_more()), elsewhere)
+    play.expect(Relay).answer(reply_of(cursor(ID, "nextBatch"))).reply()
+    assert (len(elsewhere), len(session.cursors)) == (0, 1)
+    Play(session).send(get_more()).expect(Relay)
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    [BOB, user_with(READ, UserName("alice", "admin")), user_with(READ, UserName("shop.alice", ""))],
+    ids=["another", "of the same name on another database", "of a name that looks the same"],
+)
+@pytest.mark.parametrize("data", [get_more(), kill(ID), kill(1, ID, collection="other")])
+def test_a_strangers_question_leaves_a_cursor_where_it_is(stranger: User, data: bytes):
+    """The refusal is that of a cursor that is known here, to the letter."""
+    elsewhere = opened(CursorTable()).cursors
+    here = refused(make_session(stranger, cursors=elsewhere), data)
+    session = asking(stranger)
+    play = hand_over(Play(session).send(data), elsewhere)
+    assert play.emitted().result == 13
+    assert play.reply() == here
+    assert (len(elsewhere), len(session.cursors)) == (1, 0)
+
+
+@pytest.mark.parametrize("data", [get_more(collection="other"), get_more(lsid=LSID), get_more(db="other")])
+def test_the_owners_question_that_does_not_fit_leaves_it_too(data: bytes):
+    elsewhere = opened().cursors
+    here = refused(make_session(ALICE, cursors=elsewhere), data)
+    play = hand_over(Play(asking(ALICE)).send(data), elsewhere)
+    assert play.emitted().result == 13
+    assert play.reply() == here
+    assert len(elsewhere) == 1
+
+
+def test_a_worker_that_hands_over_what_is_not_the_claimants_gains_nothing():
+    elsewhere = opened().cursors.find(ID)
+    assert elsewhere is not None
     for data in (get_more(), kill(ID)):
-        play = Play(make_session(BOB, cursors=table)).send(data)
-        asked = play.expect(FindCursors) if table.find(ID) is None else None
-        if asked is not None:
-            table.add(elsewhere)
-            asked.answer(None)
+        session = asking(BOB)
+        asked = Play(session).send(data).expect(FindCursors)
+        session.cursors.add(elsewhere)
+        play = asked.answer(())
         assert play.emitted().result == 13
         assert play.reply()["code"] == 13
-    assert table.find(ID) is elsewhere
+
+
+def test_nobodys_question_is_one_without_a_name_and_gets_nobodys_cursors():
+    for enabled, owner in ((False, None), (False, ALICE)):
+        settings = SessionSettings(authorization_enabled=enabled)
+        opener = make_session(owner, cursors=CursorTable(), settings=settings)
+        find = op_msg({"find": "orders", "$db": "shop"})
+        Play(opener).send(find).expect(Relay).answer(reply_of(cursor(ID))).reply()
+        play = Play(asking(None, settings=settings)).send(get_more())
+        assert play.expect(FindCursors).effect.claim == CursorClaim(None, True, "shop.orders", None)
+        hand_over(play, opener.cursors).expect(Relay)
+    claim = CursorClaim(None, False, "shop.orders", None)
+    assert isinstance(opened().cursors.claim(ID, claim), KeptCursor)
+
+
+def test_without_a_login_no_other_worker_is_asked():
+    for data in (get_more(), kill(ID)):
+        assert refused(asking(None), data)["code"] == 13
+
+
+@pytest.mark.parametrize(
+    ("privileges", "questions"),
+    [
+        ({CLUSTER: frozenset({"killAnyCursor"})}, 1),
+        ({ORDERS: frozenset({"killAnyCursor"})}, 2),
+        ({ResourcePattern.for_exact_namespace("shop", "other"): frozenset({"killAnyCursor"})}, 0),
+    ],
+)
+def test_another_users_cursor_is_brought_from_another_worker_by_who_may_kill_it(
+    privileges: dict[ResourcePattern, frozenset[str]], questions: int
+):
+    elsewhere = opened().cursors
+    play = Play(asking(user_with(privileges, UserName("bob", "shop")))).send(kill(1, ID))
+    for _ in range(questions):
+        play = hand_over(play, elsewhere)
+    if questions:
+        assert relayed(play.expect(Relay).effect)["cursors"] == [ID]
+        assert len(elsewhere) == 0
+    else:
+        assert hand_over(play, elsewhere).emitted().result == 13
+        assert play.reply()["code"] == 13
+        assert len(elsewhere) == 1
 
 
 def test_an_id_that_no_worker_knows_is_not_found():
-    session = make_session(ALICE, cursors=CursorTable(has_siblings=True))
-    reply = Play(session).send(get_more()).expect(FindCursors).answer(None).reply()
+    reply = Play(asking(ALICE)).send(get_more()).expect(FindCursors).answer(()).reply()
     assert (reply["ok"], reply["code"]) == (0.0, 43)
 
 
 def test_when_other_workers_cannot_be_asked_the_cursor_is_not_said_to_be_unknown():
-    session = make_session(ALICE, cursors=CursorTable(has_siblings=True))
     for data in (get_more(), kill(ID)):
-        asked = Play(session).send(data).expect(FindCursors)
+        asked = Play(asking(ALICE)).send(data).expect(FindCursors)
         reply = asked.fail(UpstreamUnavailable("the others do not say")).reply()
         assert (reply["ok"], reply["code"]) == (0.0, 6)
 
@@ -400,7 +480,7 @@ def test_other_workers_are_asked_once_for_the_unknown_ids_of_a_kill_and_for_no_m
     session = opened(cursors=table)
     asked = Play(session).send(kill(ID, *range(1000, 1000 + 2 * MAX_SOUGHT))).expect(FindCursors)
     assert asked.effect.ids == tuple(range(1000, 1000 + MAX_SOUGHT))
-    relay = asked.answer(None).expect(Relay)
+    relay = asked.answer(()).expect(Relay)
     assert relayed(relay.effect)["cursors"] == [ID]
 
 

@@ -5,10 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mongoguard.effects import CursorClaim, KeptCursor
 from mongoguard.model.names import UserName
 from mongoguard.model.privilege import NOTHING, AllOf, AnyActionInDatabase, AnyOf, NotHeld, Privilege
 from mongoguard.model.resource_pattern import MatchType, ResourcePattern
-from mongoguard.proxy.cursor_documents import MAX_NESTING, cursor_document, read_cursor
+from mongoguard.proxy.cursor_documents import (
+    MAX_NESTING,
+    claim_document,
+    cursor_document,
+    kept_document,
+    read_claim,
+    read_cursor,
+    read_kept,
+)
 from mongoguard.proxy.cursors import CursorEntry
 from mongoguard.wire.document import Document
 
@@ -100,3 +109,51 @@ def test_a_requirement_without_end_is_none():
     assert read_cursor(cursor_document(entry)) == entry
     with pytest.raises(ValueError):
         read_cursor(cursor_document(CursorEntry(7, None, "shop.x", None, "h:1", NotHeld(deep))))
+
+
+SESSIONS = st.none() | st.binary(min_size=16, max_size=16)
+
+
+@given(
+    st.builds(
+        CursorClaim, st.none() | st.builds(UserName, TEXT, TEXT), st.booleans(), st.none() | TEXT, SESSIONS
+    )
+)
+def test_a_claim_crosses_whole(claim):
+    assert read_claim(crossed(claim_document(claim))) == claim
+
+
+@given(st.builds(KeptCursor, st.integers(-(2**63), 2**63 - 1), TEXT, TEXT))
+def test_a_cursor_that_is_kept_crosses_whole(kept):
+    assert read_kept(crossed(kept_document(kept))) == kept
+
+
+CLAIM = claim_document(CursorClaim(UserName("a", "b"), False, "shop.x", bytes(16)))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"more": 1},
+        {"user": "a"},
+        {"user": ["a"]},
+        {"user": [None, "b"]},
+        {"ofAnybody": 1},
+        {"ofAnybody": None},
+        {"ns": 1},
+        {"session": "s"},
+    ],
+)
+def test_what_is_not_understood_to_the_letter_is_no_claim(wrong):
+    assert read_claim(crossed(CLAIM)).namespace == "shop.x"
+    for document in ({**CLAIM, **wrong}, {k: v for k, v in CLAIM.items() if k not in wrong}):
+        if document != CLAIM:
+            with pytest.raises(ValueError):
+                read_claim(document)
+
+
+@pytest.mark.parametrize("wrong", [None, [], {}, {"more": 1}, {"id": "7"}, {"ns": None}, {"errmsg": 1}])
+def test_what_is_not_understood_to_the_letter_is_not_kept(wrong):
+    kept = kept_document(KeptCursor(7, "shop.x", "no"))
+    with pytest.raises(ValueError):
+        read_kept({**kept, **wrong} if wrong else wrong)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mongoguard.effects import CursorClaim, KeptCursor
 from mongoguard.errors import CommandError
 from mongoguard.model.names import Namespace, UserName
 from mongoguard.model.privilege import NOTHING
@@ -19,15 +20,19 @@ def entry(
     return CursorEntry(cursor_id, owner, namespace, SESSION, server, NOTHING)
 
 
+def claim(user: UserName | None, namespace: Namespace, session: bytes | None) -> CursorClaim:
+    return CursorClaim(user, namespace=str(namespace), session=session)
+
+
 def refusal(user: UserName | None, namespace: Namespace, session: bytes | None) -> str:
     with pytest.raises(CommandError) as refused:
-        entry().check_get_more(user, namespace, session)
+        entry().check(claim(user, namespace, session))
     assert refused.value.code == 13
     return refused.value.errmsg
 
 
 def test_the_owner_may_go_on_in_the_same_session_and_namespace():
-    entry().check_get_more(ALICE, NAMESPACE, SESSION)
+    entry().check(claim(ALICE, NAMESPACE, SESSION))
 
 
 def test_another_user_may_not():
@@ -47,6 +52,38 @@ def test_another_session_may_not_nor_none():
     assert "00010203-0405-0607-0809-0a0b0c0d0e0f" in text
     assert "00000000-0000-0000-0000-000000000000" in text
     assert "session id (none)" in refusal(ALICE, NAMESPACE, None)
+
+
+def test_whoever_opened_it_the_namespace_and_the_session_must_fit():
+    entry().check(CursorClaim(None, True, str(NAMESPACE), SESSION))
+    for other in (
+        CursorClaim(None, True, "shop.other", SESSION),
+        CursorClaim(None, True, str(NAMESPACE), None),
+    ):
+        assert entry().refusal_of(other)
+
+
+def test_a_claim_without_a_namespace_asks_for_the_owner_alone():
+    for owner, user, fits in (
+        (ALICE, ALICE, True),
+        (None, None, True),
+        (ALICE, BOB, False),
+        (ALICE, UserName("alice", "admin"), False),
+        (ALICE, None, False),
+        (None, ALICE, False),
+    ):
+        assert (entry(owner=owner).refusal_of(CursorClaim(user)) is None) is fits
+        assert entry(owner=owner).refusal_of(CursorClaim(user, of_anybody=True)) is None
+
+
+def test_a_cursor_is_given_to_its_owner_alone_and_shown_to_nobody_else():
+    table = CursorTable()
+    table.add(entry())
+    assert table.claim(5, claim(BOB, NAMESPACE, SESSION)) == KeptCursor(
+        5, "shop.orders", "cursor id 5 was not created by the authenticated user"
+    )
+    assert table.claim(6, claim(ALICE, NAMESPACE, SESSION)) is None
+    assert table.claim(5, claim(ALICE, NAMESPACE, SESSION)) is table.find(5)
 
 
 def test_a_cursor_is_found_until_it_is_removed():

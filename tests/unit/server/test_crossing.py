@@ -15,6 +15,10 @@ security: {loginLimits: {maxFailuresPerUserAndAddress: 2}}
 """
 
 
+CLAIM = {"user": ["a", "b"], "ofAnybody": False, "ns": None, "session": None}
+WHO = {"user": b"alice", "db": b"admin", "address": "192.0.2.1"}
+
+
 def read(text):
     return parse_settings(text, "m.yaml", environ={}, read_file=lambda path: path)
 
@@ -29,6 +33,9 @@ class FakeWorker:
         self.dies = True
         self.killed = False
         self.cursors = {}
+        self.others_cursors = set()
+        self.odd_answer = None
+        self.claims = []
         self.asked = []
         self.link = self
 
@@ -40,8 +47,11 @@ class FakeWorker:
             return None
         if kind != "give cursors":
             return {}
+        if self.odd_answer is not None:
+            return self.odd_answer
+        self.claims.append(fields["claim"])
         found = [self.cursors.pop(i) for i in fields["ids"] if i in self.cursors]
-        return {"cursors": found}
+        return {"cursors": found, "kept": [i for i in fields["ids"] if i in self.others_cursors]}
 
     def tell(self, kind):
         self.asked.append(kind)
@@ -100,7 +110,7 @@ async def test_a_cursor_that_two_ask_for_is_never_nobodys(crossing, workers):
     found = []
 
     async def look(worker):
-        cursors = (await ask(crossing, worker, "find cursors", ids=[7]))["cursors"]
+        cursors = (await ask(crossing, worker, "find cursors", ids=[7], claim=CLAIM))["cursors"]
         found.append(cursors)
         for cursor in cursors:
             worker.cursors[7] = cursor  # as the worker does on the answer
@@ -112,12 +122,49 @@ async def test_a_cursor_that_two_ask_for_is_never_nobodys(crossing, workers):
     assert not crossing._sought
 
 
+async def test_the_others_are_told_who_asks_and_say_what_they_keep(crossing, workers):
+    workers[1].others_cursors.add(7)
+    workers[2].cursors[8] = "cursor"
+    found = await ask(crossing, workers[0], "find cursors", ids=[7, 8], claim=CLAIM, more="?")
+    assert found == {"cursors": ["cursor"], "kept": [7]}
+    assert workers[1].claims == workers[2].claims == [CLAIM]
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, {"cursors": 5, "kept": []}, {"cursors": ["x"]}, {"kept": [7]}, {"refused": 1}]
+)
+async def test_an_answer_that_is_none_keeps_no_cursor_of_another_from_being_found(
+    crossing, workers, answer, caplog
+):
+    workers[1].odd_answer = answer
+    workers[2].cursors[7] = "cursor"
+    found = await ask(crossing, workers[0], "find cursors", ids=[7], claim=CLAIM)
+    assert found == {"cursors": ["cursor"], "kept": []}
+    assert "worker 1 (pid 1) gives cursors that are none" in caplog.text
+
+
+@pytest.mark.parametrize("fields", [{}, {"ids": 5}, {"ids": [[]]}, {"ids": [7]}])
+async def test_a_question_that_is_none_leaves_no_cursor_looked_for(crossing, workers, fields):
+    with pytest.raises((KeyError, TypeError)):
+        await ask(crossing, workers[0], "find cursors", **fields)
+    assert not crossing._sought
+
+
+@pytest.mark.parametrize("user", [10**18, 5, "alice", None, ["a"]])
+async def test_a_login_of_what_is_no_name_is_not_counted(crossing, workers, user):
+    with pytest.raises((TypeError, ValueError)):
+        await ask(crossing, workers[0], "login block", **{**WHO, "user": user})
+
+
 async def test_a_worker_that_does_not_answer_keeps_no_cursor_of_another_from_being_found(
     crossing, workers, autojump_clock
 ):
     workers[1].answers = False
     workers[2].cursors[7] = "cursor"
-    assert await ask(crossing, workers[0], "find cursors", ids=[7, 8]) == {"cursors": ["cursor"]}
+    assert await ask(crossing, workers[0], "find cursors", ids=[7, 8], claim=CLAIM) == {
+        "cursors": ["cursor"],
+        "kept": [],
+    }
     assert not workers[1].killed
 
 
@@ -126,12 +173,12 @@ async def test_a_cursor_that_is_always_looked_for_is_not_waited_for_for_ever(
 ):
     crossing._sought.add(7)
     with pytest.raises(GuardError, match="looked for by too many"):
-        await ask(crossing, workers[0], "find cursors", ids=[7])
-    assert await ask(crossing, workers[0], "find cursors", ids=[8]) == {"cursors": []}
+        await ask(crossing, workers[0], "find cursors", ids=[7], claim=CLAIM)
+    assert await ask(crossing, workers[0], "find cursors", ids=[8], claim=CLAIM) == {
+        "cursors": [],
+        "kept": [],
+    }
     assert crossing._sought == {7}
-
-
-WHO = {"user": b"alice", "db": b"admin", "address": "192.0.2.1"}
 
 
 async def test_failures_at_all_workers_make_one_block(crossing, workers):

@@ -15,9 +15,9 @@ from mongoguard.server.link import Link, LinkLost, LinkRefused
 class Ends:
     """Both ends of a link, running."""
 
-    def __init__(self, nursery, answerers):
+    def __init__(self, nursery, answerers, at_once=None):
         ours, theirs = socket.socketpair()
-        self.here, self.there = Link(ours, {}), Link(theirs, answerers)
+        self.here, self.there = Link(ours, {}), Link(theirs, answerers, at_once)
         nursery.start_soon(self.here.run)
         nursery.start_soon(self.there.run)
 
@@ -60,14 +60,31 @@ async def test_long_documents_cross_whole(nursery):
     ends.here.close()
 
 
-@pytest.mark.parametrize("error", [GuardError("no such worker"), KeyError("n"), ValueError("n")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        GuardError("no such worker"),
+        GuardError("no such file: \udc80"),
+        KeyError("n"),
+        ValueError("n"),
+        MemoryError(),
+        RecursionError(),
+        trio.TooSlowError(),
+        ExceptionGroup("two", [KeyError("n"), TypeError("n")]),
+    ],
+    ids=repr,
+)
 async def test_an_answerer_that_fails_refuses_and_the_link_goes_on(nursery, error, caplog):
     async def fail(_fields):
         raise error
 
-    ends = Ends(nursery, {"fail": fail, "double": double})
-    with pytest.raises(LinkRefused):
-        await ends.here.ask("fail", within_secs=5)
+    def fail_at_once(_fields):
+        raise error
+
+    ends = Ends(nursery, {"fail": fail, "double": double}, {"fail at once": fail_at_once})
+    for kind in ("fail", "fail at once"):
+        with pytest.raises(LinkRefused):
+            await ends.here.ask(kind, within_secs=5)
     with pytest.raises(LinkRefused, match="no such question"):
         await ends.here.ask("unheard of", within_secs=5)
     assert (await ends.here.ask("double", {"n": 4}, within_secs=5)) == {"twice": 8}
@@ -186,3 +203,90 @@ async def test_what_is_answered_at_once_is_answered_in_order(nursery):
     with pytest.raises(LinkRefused, match="not understood"):
         await here.ask("note", {}, within_secs=5)
     here.close()
+
+
+@pytest.mark.parametrize("error", [KeyError("cursors"), AttributeError("x"), MemoryError()], ids=repr)
+async def test_an_answer_that_is_not_understood_is_a_refusal_and_the_link_goes_on(nursery, error, caplog):
+    def take(_answer):
+        raise error
+
+    ends = Ends(nursery, {"double": double})
+    with pytest.raises(LinkRefused, match="the answer is not understood"):
+        await ends.here.ask("double", {"n": 1}, within_secs=5, take=take)
+    assert "an answer of another process is not understood" in caplog.text
+    assert (await ends.here.ask("double", {"n": 4}, within_secs=5)) == {"twice": 8}
+    assert not ends.here._questions
+    ends.here.close()
+
+
+async def test_an_answer_that_comes_unasked_or_twice_is_passed_over(nursery):
+    ours, theirs = socket.socketpair()
+    link = Link(ours, {})
+    nursery.start_soon(link.run)
+    with theirs:
+        for number in (0, 1, -1, 2**40):
+            theirs.sendall(bson.encode({"answers": number, "fields": {"n": 1}}))
+        await trio.testing.wait_all_tasks_blocked()
+        assert ours.fileno() != -1
+        link.close()
+
+
+@pytest.mark.parametrize("answer", [{"n": 2**70}, {"n": "\udc80"}, {"n": object()}, {"n": b"x" * 20_000}])
+async def test_what_the_other_end_would_not_read_is_refused_before_it_is_sent(nursery, answer):
+    async def give(_fields):
+        return answer
+
+    ours, theirs = socket.socketpair()
+    here, there = Link(ours, {}, max_received=10_000), Link(theirs, {"give": give}, max_sent=10_000)
+    nursery.start_soon(here.run)
+    nursery.start_soon(there.run)
+    with pytest.raises(LinkRefused):
+        await here.ask("give", within_secs=5)
+    with pytest.raises(LinkRefused):
+        await there.ask("give", answer, within_secs=5)
+    assert not there._questions
+    with pytest.raises(LinkRefused, match="no such question"):
+        await there.ask("give", within_secs=5)
+    here.close()
+
+
+async def test_what_is_too_long_to_be_read_ends_the_link_of_that_end_alone(nursery):
+    ours, theirs = socket.socketpair()
+    link = Link(ours, {}, max_received=10_000)
+    with theirs:
+        theirs.sendall((10_001).to_bytes(4, "little"))
+        with trio.fail_after(5):
+            await link.run()
+    assert ours.fileno() == -1
+
+
+@pytest.mark.parametrize("levels", [150, 250, 5_000])
+async def test_a_document_without_end_ends_no_more_than_its_link(levels):
+    document = b"\x05\0\0\0\0"
+    for _ in range(levels):
+        document = (len(document) + 8).to_bytes(4, "little") + b"\x03x\0" + document + b"\0"
+    fields = b"\x03fields\0" + document
+    body = bson.encode({"kind": "x", "number": 1})[4:-1] + fields
+    ours, theirs = socket.socketpair()
+    link = Link(ours, {})
+    with theirs:
+        theirs.sendall((len(body) + 5).to_bytes(4, "little") + body + b"\0")
+        theirs.shutdown(socket.SHUT_WR)
+        with trio.fail_after(5):
+            await link.run()
+    assert ours.fileno() == -1
+
+
+async def test_an_end_that_never_stops_asking_leaves_others_their_turn(nursery):
+    ours, theirs = socket.socketpair()
+    heard = []
+    link = Link(ours, {}, {"note": lambda fields: heard.append(1) or {}})
+    with theirs:
+        theirs.sendall(bson.encode({"kind": "note", "number": 0, "fields": {}}) * 500)
+        nursery.start_soon(link.run)
+        for _ in range(50):
+            await trio.lowlevel.checkpoint()
+        assert 0 < len(heard) < 60
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(heard) == 500
+        link.close()

@@ -35,6 +35,27 @@ async def test_rounds_do_not_interleave_and_one_waits_at_most() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_a_round_that_fails_in_a_way_that_nobody_foresaw_ends_no_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rounds: list[int] = []
+
+    async def fail_first() -> None:
+        rounds.append(1)
+        if len(rounds) == 1:
+            raise ExceptionGroup("from a worker's answer", [KeyError("parts")])
+
+    reloading = Reloading(fail_first)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reloading.keep_up)
+        for _ in range(2):
+            reloading.ask()
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert len(rounds) == 2
+    assert "SIGHUP: the configuration is not reloaded: an internal error" in caplog.text
+
+
 def test_what_is_in_use_now_and_what_waits_for_a_restart_is_named(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     tell_reloaded(["net.tls"], {"changed": ["a.b", "c"], "needsRestart": ["net.port", "workers"]})
