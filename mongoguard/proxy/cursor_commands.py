@@ -36,6 +36,9 @@ __all__ = ["abandon_stream", "get_more", "kill_cursors"]
 MAX_SOUGHT = 1_000
 """Ids of one killCursors that other workers are asked for; a driver kills its cursors a few at a time."""
 
+MAX_NAMESPACE_BYTES = 255
+"""mongod's limit ("MongoDB Limits and Thresholds"). No worker has a cursor of a longer one, and none is asked."""
+
 _KILL_ANY_CURSOR = frozenset({ActionType.KILL_ANY_CURSOR})
 _KILL_ANYBODYS = Privilege(CLUSTER, _KILL_ANY_CURSOR)
 
@@ -110,7 +113,7 @@ def _find_to_read(session: ClientSession, cursor_id: int, claim: CursorClaim) ->
 
 def _fetch(session: ClientSession, ids: list[int], claim: CursorClaim) -> Flow[tuple[KeptCursor, ...]]:
     """Have other workers hand over what they know and is the claimant's; those that they keep."""
-    if not ids or not session.cursors.has_siblings:
+    if not ids or not session.cursors.has_siblings or len(claim.namespace or "") > MAX_NAMESPACE_BYTES:
         return ()
     try:
         return (yield from perform(FindCursors(tuple(ids[:MAX_SOUGHT]), claim)))

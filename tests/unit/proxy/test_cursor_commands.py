@@ -12,7 +12,7 @@ from mongoguard.model.names import UserName
 from mongoguard.model.resource_pattern import CLUSTER, ResourcePattern
 from mongoguard.model.user import User
 from mongoguard.proxy.client_session import ClientSession
-from mongoguard.proxy.cursor_commands import MAX_SOUGHT, abandon_stream
+from mongoguard.proxy.cursor_commands import MAX_NAMESPACE_BYTES, MAX_SOUGHT, abandon_stream
 from mongoguard.proxy.cursors import CursorEntry, CursorTable
 from mongoguard.proxy.settings import SessionSettings
 from tests.playbook import SERVER, Play, logged_in, make_session, relayed, reply_of, user_with
@@ -432,6 +432,12 @@ def test_nobodys_question_is_one_without_a_name_and_gets_nobodys_cursors():
         hand_over(play, opener.cursors).expect(Relay)
     claim = CursorClaim(None, False, "shop.orders", None)
     assert isinstance(opened().cursors.claim(ID, claim), KeptCursor)
+
+
+def test_no_other_worker_is_asked_about_a_namespace_that_none_can_have():
+    long = "x" * (MAX_NAMESPACE_BYTES - len("shop."))
+    Play(asking(ALICE)).send(get_more(collection=long)).expect(FindCursors)
+    assert refused(asking(ALICE), get_more(collection=long + "x"))["code"] == 43
 
 
 def test_without_a_login_no_other_worker_is_asked():
