@@ -19,6 +19,7 @@ from mongoguard.command.spec import CommandRow, Handling
 from mongoguard.errors import CommandError, ErrorCode
 from mongoguard.proxy.identity import Identity
 from mongoguard.proxy.replies import parse_reply
+from mongoguard.proxy.transactions import TRANSACTION_ENDS
 from mongoguard.wire.document import Document, encode
 from mongoguard.wire.message import encode_op_msg, request_id_of
 
@@ -53,8 +54,15 @@ def is_refusal(row: CommandRow, error: CommandError) -> bool:
 
 
 def retry_labels(body: Document) -> tuple[str, ...]:
-    """The error labels that a server of this age puts on a retryable error, so that drivers retry."""
-    if body.boolean("autocommit") is False:
+    """The error labels that a mongos of this age puts on 6 HostUnreachable, so that drivers go on by their own rules.
+
+    How a commit ended that is asked for again is unknown: who took its transaction for undone would do it twice. A
+    driver looks at the label of getMore for change streams alone; without it these end where they could be resumed.
+    """
+    name = next(iter(body.fields), "")
+    if name == "getMore":
+        return ("ResumableChangeStreamError",)
+    if body.boolean("autocommit") is False and name not in TRANSACTION_ENDS:
         return ("TransientTransactionError",)
     return ("RetryableWriteError",) if "txnNumber" in body.fields else ()
 

@@ -14,7 +14,7 @@ from mongoguard.model.user import User
 from mongoguard.proxy.relaying import session_id
 from mongoguard.proxy.replies import begins_with_failure
 
-__all__ = ["CarriedTransactions", "OpenTransactions"]
+__all__ = ["TRANSACTION_ENDS", "CarriedTransactions", "OpenTransactions"]
 
 MAX_OPEN = 65_536
 """More than a mongod takes at a time; those that were begun first are forgotten, and may be closed at the end."""
@@ -22,7 +22,8 @@ MAX_OPEN = 65_536
 MAX_CARRIED = 1_024
 """Sessions of one connection that are remembered; drivers' pools have far fewer at a time."""
 
-_ENDS = frozenset({"commitTransaction", "abortTransaction"})
+TRANSACTION_ENDS = frozenset({"commitTransaction", "abortTransaction"})
+"""The commands that end a transaction."""
 
 
 class OpenTransactions:
@@ -51,7 +52,7 @@ class CarriedTransactions:
         if lsid is None or command.body.boolean("autocommit") is not False:
             return
         session = f"{lsid.hex()} {None if user is None else user.name}"
-        if command.name in _ENDS or begins_with_failure(reply):
+        if command.name in TRANSACTION_ENDS or begins_with_failure(reply):
             self._open.pop(session, None)
             self._own.discard(session)
             return

@@ -8,6 +8,7 @@ import pytest
 from bson import Binary, Int64, Timestamp
 
 from mongoguard.effects import Relay
+from mongoguard.errors import UpstreamUnavailable
 from mongoguard.model.names import UserName
 from mongoguard.model.resource_pattern import ResourcePattern
 from mongoguard.proxy.deployment import Impersonation
@@ -100,3 +101,32 @@ def test_refusals_of_cursor_commands_are_reworded_too(name: str):
     play.emitted()
     assert play.reply()["code"] == 13
     assert "$audit" not in play.reply()["errmsg"]
+
+
+TRANSACTION = {"lsid": FIND["lsid"], "txnNumber": Int64(1), "autocommit": False}
+
+
+@pytest.mark.parametrize(
+    ("body", "labels"),
+    [
+        ({"find": "orders", **TRANSACTION, "$db": "shop"}, ["TransientTransactionError"]),
+        ({"commitTransaction": 1, **TRANSACTION, "$db": "admin"}, ["RetryableWriteError"]),
+        ({"abortTransaction": 1, **TRANSACTION, "$db": "admin"}, ["RetryableWriteError"]),
+    ],
+)
+def test_who_could_not_end_a_transaction_is_not_told_that_it_is_undone(
+    body: dict[str, Any], labels: list[str]
+):
+    play = Play(make_session(ROOT)).send(op_msg(body)).expect(Relay).fail(UpstreamUnavailable("away"))
+    reply = play.reply()
+    assert (reply["code"], reply["errorLabels"]) == (6, labels)
+
+
+def test_a_change_stream_may_be_resumed_when_its_server_is_gone():
+    session = make_session(ROOT)
+    opened = {"cursor": {"firstBatch": [], "id": Int64(7), "ns": "shop.orders"}, "ok": 1.0}
+    watch = {"aggregate": "orders", "pipeline": [{"$changeStream": {}}], "cursor": {}, "$db": "shop"}
+    Play(session).send(op_msg(watch)).expect(Relay).answer(reply_of(opened)).reply()
+    more = op_msg({"getMore": Int64(7), "collection": "orders", "$db": "shop"})
+    reply = Play(session).send(more).expect(Relay).fail(UpstreamUnavailable("away")).reply()
+    assert (reply["code"], reply["errorLabels"]) == (6, ["ResumableChangeStreamError"])
