@@ -157,7 +157,18 @@ class UpstreamError(GuardError):
 
 
 class UpstreamUnavailable(UpstreamError):
-    """No usable upstream connection could be had; nothing of the command was sent."""
+    """No usable upstream connection could be had; nothing of the command was sent.
+
+    The text names servers, for mongoguard's log. `told` is what clients learn instead: what is wrong, without a name or
+    an address of the network behind.
+    """
+
+    def __init__(
+        self, text: str, *, told: str = "no server could be used; mongoguard's log says why"
+    ) -> None:
+        """Keep both texts."""
+        super().__init__(text)
+        self.told = told
 
 
 class NoServerForReadPreference(UpstreamUnavailable):

@@ -31,7 +31,13 @@ from mongoguard.effects import (
     Relay,
     StateChanged,
 )
-from mongoguard.errors import GuardError, ProtocolError, UpstreamConnectionLost, UpstreamError
+from mongoguard.errors import (
+    GuardError,
+    ProtocolError,
+    UpstreamConnectionLost,
+    UpstreamError,
+    UpstreamUnavailable,
+)
 from mongoguard.observe.access_messages import connection_refused
 from mongoguard.proxy.client_session import ClientSession
 from mongoguard.proxy.cursor_commands import abandon_stream
@@ -276,6 +282,9 @@ class ClientConnection:
             return await self._shell.upstream.relay(
                 effect.message, effect.server, effect.read_preference, effect.transaction
             )
+        except UpstreamUnavailable as error:  # the client is not told which server it was
+            log.info("connection %d: a command was not sent: %s", self.session.connection_id, error)
+            raise
         finally:
             if (
                 effect.changes_users

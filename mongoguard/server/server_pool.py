@@ -90,7 +90,8 @@ class ServerPool:
                 await self._places.acquire_on_behalf_of(holder)
         except trio.TooSlowError:
             raise PoolIsFull(
-                f"all {self._settings.max_pool_size} connections to {self.address} are busy"
+                f"all {self._settings.max_pool_size} connections to {self.address} are busy",
+                told="all connections to the server are busy (upstream.maxPoolSize); try again later",
             ) from None
         try:
             return await self._exchange(message)
@@ -195,7 +196,7 @@ class ServerPool:
                 self._end_turn()
             raise
         if waiter.error is not None:
-            raise UpstreamUnavailable(str(waiter.error)) from waiter.error
+            raise UpstreamUnavailable(str(waiter.error), told=waiter.error.told) from waiter.error
         return waiter.connection or await self._open()
 
     async def _open(self) -> UpstreamConnection:

@@ -120,7 +120,10 @@ class Topology:
         if self.snapshot.primary is None:
             none = "no server is a primary" if self.snapshot.servers else "no server answers"
             reason = self.snapshot.error or none
-            raise UpstreamUnavailable(f"no upstream server takes writes ({reason})")
+            raise UpstreamUnavailable(
+                f"no upstream server takes writes ({reason})",
+                told=f"{none} at the moment; mongoguard's log says more",
+            )
         return self.snapshot.primary
 
     def readers(self, preference: ReadPreference, usable: frozenset[str]) -> list[str]:

@@ -328,7 +328,9 @@ async def test_every_effect_is_carried_out(clients):
     assert (client.shell.changes, client.shell.events) == (1, ["an event"])
 
 
-async def test_an_error_of_the_upstream_is_thrown_into_the_flow_and_users_count_as_changed(clients):
+async def test_an_error_of_the_upstream_is_thrown_into_the_flow_and_users_count_as_changed(clients, caplog):
+    caplog.set_level(logging.INFO, "mongoguard")
+
     def asks(_message):
         try:
             yield from perform(Relay(b"m", None, changes_users=True))
@@ -336,10 +338,11 @@ async def test_an_error_of_the_upstream_is_thrown_into_the_flow_and_users_count_
             return REPLY
 
     client = clients(asks)
-    client.shell.error = UpstreamUnavailable("away")
+    client.shell.error = UpstreamUnavailable("h:1 is away")
     client.sock.send(MESSAGE)
     assert await client.receive() == REPLY
     assert client.shell.changes == 1
+    assert "connection 1: a command was not sent: h:1 is away" in caplog.text
 
 
 # ---- ends -----------------------------------------------------------------------------------------------------------

@@ -143,8 +143,9 @@ async def test_a_full_pool_lets_wait_and_then_refuses_in_time(clock, autojump_cl
         nursery.start_soon(pool.exchange, b"")
         await trio.testing.wait_all_tasks_blocked()
         began = trio.current_time()
-        with pytest.raises(UpstreamUnavailable, match="all 1 connections to h:1 are busy"):
+        with pytest.raises(UpstreamUnavailable, match="all 1 connections to h:1 are busy") as refused:
             await pool.exchange(b"")
+        assert "h:1" not in refused.value.told
         assert trio.current_time() - began == 2
         nursery.start_soon(pool.exchange, b"")
         await trio.testing.wait_all_tasks_blocked()
