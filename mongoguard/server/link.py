@@ -44,6 +44,10 @@ NOT_UNDERSTOOD = (KeyError, ValueError, TypeError)
 
 NO_QUESTION = "a question of another process is not understood: %s"
 
+STEP_SECS = 1.0
+"""Deadlines for answers pass in steps of so long. A process that is stopped, or whose machine is suspended, finds its
+deadlines passed when it goes on, before it has looked at what has come: so it loses one step of them, and no more."""
+
 Fields: TypeAlias = Mapping[str, Any]
 Answerer: TypeAlias = Callable[[dict[str, Any]], Awaitable[Fields]]
 AnswererAtOnce: TypeAlias = Callable[[dict[str, Any]], Fields]
@@ -133,7 +137,7 @@ class Link:
         within_secs: float,
         take: Callable[[Fields], None] | None = None,
     ) -> dict[str, Any]:
-        """The answer. Raises `LinkLost`, `LinkRefused`, and `trio.TooSlowError` after that many seconds.
+        """The answer. Raises `LinkLost`, `LinkRefused`, and `trio.TooSlowError` after that many seconds (`STEP_SECS`).
 
         `take` gets the answer the moment it comes, even if that is too late for whoever asked.
         """
@@ -147,8 +151,7 @@ class Link:
             del self._questions[number]
             raise
         try:
-            with trio.fail_after(within_secs):
-                await question.answered.wait()
+            await _wait_in_steps(question.answered, within_secs)
         finally:
             if take is None:
                 self._questions.pop(number, None)
@@ -277,6 +280,16 @@ class Link:
                 return None
             parts += part
         return bytes(parts)
+
+
+async def _wait_in_steps(event: trio.Event, within_secs: float) -> None:
+    left = within_secs
+    while left > 0:
+        with trio.move_on_after(min(left, STEP_SECS)):
+            await event.wait()
+            return
+        left -= STEP_SECS
+    raise trio.TooSlowError
 
 
 def _unknown(kind: str) -> Fields:

@@ -205,7 +205,6 @@ class Worker:
             sock,
             {
                 "start": self._started,
-                "ping": self._ping,
                 "order": self._order,
                 "invalidate users": self._invalidate_users,
                 "give cursors": self._give_cursors,
@@ -213,6 +212,8 @@ class Worker:
                 "prepare": self._prepare,
                 "commit": self._commit,
             },
+            # By the event loop itself, and no later than it comes to it: other questions may have to wait.
+            {"ping": self._ping},
             max_sent=MAX_FROM_WORKER_BYTES,
         )
 
@@ -277,7 +278,7 @@ class Worker:
         self._give_start.send_nowait(fields)
         return {}
 
-    async def _ping(self, _fields: dict[str, Any]) -> Fields:
+    def _ping(self, _fields: dict[str, Any]) -> Fields:
         return {}
 
     async def _order(self, fields: dict[str, Any]) -> Fields:

@@ -37,8 +37,13 @@ LAST_WORDS_SECS = 1.0
 """For what a process has said before it ended to be read."""
 
 PING_SECS = 2.0
+"""Between a worker's sign of life and the next question for one."""
+
 FROZEN_SECS = 10.0
-"""A worker that answers nothing for so long serves nobody either: it is ended, and replaced."""
+"""A worker whose event loop does not answer for so long serves nobody either: it is killed, and replaced. The longest
+that a loop is kept from its turn by a burst of work is a second or two; a machine that is three times slower has time
+left, and the seconds are counted by the supervisor, which such a machine delays too. Clients that wait without a
+deadline of their own wait for so long."""
 
 START_SECS = 60.0
 """For a worker to serve: some seconds on a busy machine, and the time that the upstream may take to answer."""
@@ -142,7 +147,13 @@ class WorkerProcess:
             try:
                 await self.link.ask("ping", within_secs=FROZEN_SECS)
             except trio.TooSlowError:
-                log.error("worker %d (pid %d) does not answer, and is ended", self.number, self.pid)
+                log.error(
+                    "worker %d (pid %d) has not answered for %.0f s: it is stopped, or hangs; it is killed, and its"
+                    " clients lose their connections",
+                    self.number,
+                    self.pid,
+                    FROZEN_SECS,
+                )
                 self.kill()
                 return
             except (LinkLost, LinkRefused):

@@ -14,7 +14,8 @@ import pytest
 from bson import Binary, Int64
 from pymongo.errors import OperationFailure, PyMongoError
 
-from tests.rawwire import ConnectionEnded, RawConnection
+from mongoguard.server.worker_process import FROZEN_SECS, PING_SECS
+from tests.rawwire import ConnectionEnded, RawConnection, op_msg
 from tests.servers import Guard, Mongod, password_of, run_mongoguard
 from tests.workers import Crew, is_alive, within, workers_of
 
@@ -279,13 +280,61 @@ def assert_all_are_served(crew: Crew) -> None:
             raw.close()
 
 
-def test_a_frozen_worker_is_replaced_and_nobody_waits_for_it(crew: Crew) -> None:
-    frozen = crew.pids[1]
+def test_a_frozen_worker_is_replaced_and_nobody_waits_for_it(crew: Crew, temp_user: str) -> None:
+    frozen, log_length = crew.pids[1], len(crew.guard.log)
+    waiting, other = crew.connect(1, temp_user), crew.connect(0, temp_user)
+    cursor_id = open_cursor(waiting)
     os.kill(frozen, signal.SIGSTOP)
     assert_all_are_served(crew)
+    begun = time.monotonic()
+    assert get_more(other, cursor_id)["ok"] == 0, "whoever knows it can't be asked"
+    assert time.monotonic() - begun < 6
+    waiting.send(op_msg({**FIND, "$db": "shop"}))
+    with pytest.raises((ConnectionEnded, OSError)):  # without a deadline of its own it would wait for so long
+        waiting.receive()
     assert within(40, lambda: crew.pids[1] != frozen)
     assert not is_alive(frozen)
-    assert f"worker 1 (pid {frozen}) does not answer, and is ended" in crew.guard.log
+    log = crew.guard.log[log_length:]
+    assert f"worker 1 (pid {frozen}) has not answered for 10 s: it is stopped, or hangs; it is killed" in log
+    assert f"worker 1 (pid {frozen}) has ended by signal 9; another one is started" in log
+    assert crew.connect(1, temp_user).command("shop", {"count": "many"})["ok"] == 1
+
+
+def test_a_worker_that_was_frozen_for_a_while_goes_on_and_knows_what_changed_meanwhile(
+    crew: Crew, temp_user: str
+) -> None:
+    """Rights are taken away while it is frozen, and it goes on before it is given up."""
+    frozen = crew.pids[2]
+    victims = [crew.connect(2, temp_user) for _ in range(3)]
+    cursors = [open_cursor(victim) for victim in victims]
+    admin = crew.connect(0, "root")
+    os.kill(frozen, signal.SIGSTOP)
+    try:
+        revoke = {"revokeRolesFromUser": temp_user, "roles": [{"role": "read", "db": "shop"}], "$db": "admin"}
+        admin.send(op_msg(revoke))
+        assert admin.silent_for(1.5), "one worker has not confirmed"
+    finally:
+        os.kill(frozen, signal.SIGCONT)
+    assert admin.receive().document["ok"] == 1
+    for victim, cursor_id in zip(victims, cursors, strict=True):
+        assert victim.command("shop", {"count": "many"})["code"] == 13
+        assert get_more(victim, cursor_id)["code"] == 13
+    assert crew.pids[2] == frozen
+
+
+def test_when_all_processes_were_stopped_no_worker_is_taken_for_frozen(crew: Crew) -> None:
+    """As on a machine that was suspended: the supervisor's deadlines have passed when it wakes up."""
+    before, log_length = crew.pids, len(crew.guard.log)
+    everybody = [crew.guard.pid, *before.values()]
+    for pid in reversed(everybody):
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(FROZEN_SECS + PING_SECS + 1)
+    for pid in everybody:
+        os.kill(pid, signal.SIGCONT)
+    assert_all_are_served(crew)
+    time.sleep(PING_SECS)
+    assert crew.pids == before
+    assert "killed" not in crew.guard.log[log_length:]
 
 
 @pytest.fixture

@@ -109,6 +109,42 @@ async def test_a_late_answer_is_taken_though_nobody_waits(nursery, autojump_cloc
     ends.here.close()
 
 
+async def test_a_deadline_that_passes_while_this_process_is_stopped_costs_one_step_of_it(nursery, mock_clock):
+    """When it goes on, an answer may have come that it has not looked at."""
+    may_answer, answers = trio.Event(), []
+
+    async def slow(_fields):
+        await may_answer.wait()
+        return {"n": 1}
+
+    ends = Ends(nursery, {"slow": slow})
+
+    async def ask():
+        answers.append(await ends.here.ask("slow", within_secs=3))
+
+    nursery.start_soon(ask)
+    await trio.testing.wait_all_tasks_blocked()
+    mock_clock.jump(3600)
+    await trio.testing.wait_all_tasks_blocked()
+    may_answer.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert answers == [{"n": 1}]
+    ends.here.close()
+
+
+@pytest.mark.parametrize("secs", [0.3, 1, 2.5])
+async def test_nobody_waits_longer_than_the_deadline(nursery, autojump_clock, secs):
+    async def never(_fields):
+        await trio.sleep_forever()
+
+    ends, begun = Ends(nursery, {"never": never}), trio.current_time()
+    with pytest.raises(trio.TooSlowError):
+        await ends.here.ask("never", within_secs=secs)
+    assert trio.current_time() - begun == pytest.approx(secs)
+    assert not ends.here._questions
+    ends.here.close()
+
+
 async def test_who_waits_learns_that_the_other_end_is_gone(nursery):
     async def never(_fields):
         await trio.sleep_forever()
