@@ -41,6 +41,7 @@ def _row(name: str, requires: Requires = needs_nothing, **columns: Any) -> Comma
     fields: str | None = columns.pop("fields", None)
     own = None if fields is None else known_fields(name, *columns.get("aliases", ()), *fields.split())
     internal = frozenset(columns.pop("internal_fields", "").split())
+    unread = frozenset(columns.pop("unread", "").split())
     columns.setdefault("admin_only", name in ADMIN_ONLY)
     return CommandRow(
         name,
@@ -49,10 +50,12 @@ def _row(name: str, requires: Requires = needs_nothing, **columns: Any) -> Comma
         api_v1=name in API_V1 or columns.pop("api_v1", False),
         fields=own,
         internal_fields=internal,
+        unread=unread,
         **columns,
     )
 
 
+_UNREAD = "$clusterTime comment maxTimeMS readConcern txnNumber"
 _PAYLOAD = frozenset({"payload"})
 _PASSWORD = frozenset({"pwd"})
 _BATCH = "ordered bypassDocumentValidation let encryptionInformation collectionUUID stmtIds maxTimeMS"
@@ -70,18 +73,21 @@ _DOCUMENTS = (
         "readOnce allowSpeculativeMajorityRead $_requestResumeToken $_resumeAfter $_startAt collectionUUID "
         "encryptionInformation snapshot maxScan",
         internal_fields="runtimeConstants mirrored querySettings includeQueryStatsMetrics rawData sampleId",
+        unread=f"filter projection sort hint collation skip limit batchSize min max let {_UNREAD}",
     ),
     _row(
         "count",
         crud.count,
         fields="query limit skip hint collation fields encryptionInformation collectionUUID maxTimeMS",
         internal_fields="mirrored rawData sampleId querySettings",
+        unread=f"query limit skip hint collation {_UNREAD}",
     ),
     _row(
         "distinct",
         crud.count,
         fields="key query collation hint collectionUUID encryptionInformation",
         internal_fields="mirrored rawData sampleId querySettings",
+        unread=f"key query collation hint {_UNREAD}",
     ),
     _row(
         "aggregate",
@@ -107,6 +113,7 @@ _DOCUMENTS = (
         sequences=frozenset({"documents"}),
         fields=f"documents {_BATCH}",
         internal_fields=_BATCH_INTERNAL,
+        unread=f"documents let stmtIds {_UNREAD}",
     ),
     _row(
         "update",

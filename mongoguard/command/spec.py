@@ -63,7 +63,9 @@ class CommandRow:
     `fields`: the arguments of its own that the row understands, besides the generic ones; any other is refused with
     40415. None for commands whose privileges do not depend on their arguments. `internal_fields`: arguments that only
     servers send to each other, allowed to holders of `internal`. `sequences`: arguments that may come as a document
-    sequence; every other sequence is refused.
+    sequence; every other sequence is refused. `unread`: arguments (generic ones and sequences too) whose values nothing
+    here depends on, but for their types, so that a request with others of them needs no decision of its own; only for
+    commands that need the same whoever asks.
     """
 
     name: str
@@ -81,3 +83,4 @@ class CommandRow:
     fields: frozenset[str] | None = None
     internal_fields: frozenset[str] = field(default_factory=frozenset)
     sequences: frozenset[str] = field(default_factory=frozenset)
+    unread: frozenset[str] = field(default_factory=frozenset)

@@ -28,7 +28,6 @@ from mongoguard.effects import Emit, FetchUser, Flow, Now, Relay, RelayedReply, 
 from mongoguard.errors import (
     CommandError,
     ErrorCode,
-    NoServerForReadPreference,
     ProtocolError,
     UpstreamError,
     UpstreamUnavailable,
@@ -37,10 +36,11 @@ from mongoguard.model.privilege import NOTHING, Requirement
 from mongoguard.model.restriction import Peer
 from mongoguard.model.user import User
 from mongoguard.observe.user_management_messages import USER_MANAGEMENT_COMMANDS
-from mongoguard.proxy import cursor_commands, narrowing, op_query
+from mongoguard.proxy import cursor_commands, narrowing, op_query, repeats
 from mongoguard.proxy.auditing import Auditor
 from mongoguard.proxy.cursors import CursorEntry, CursorTable
 from mongoguard.proxy.deployment import DeploymentView
+from mongoguard.proxy.heeding import heed, unavailable
 from mongoguard.proxy.identity import Identity
 from mongoguard.proxy.listed_names import narrow_list
 from mongoguard.proxy.local_commands import LOCAL_COMMANDS, LOCAL_FOR_STRANGERS, NEVER_COMPRESSED
@@ -48,12 +48,11 @@ from mongoguard.proxy.localhost_exception import LocalhostException, is_about_on
 from mongoguard.proxy.own_operations import is_own_operation
 from mongoguard.proxy.reading import read_command
 from mongoguard.proxy.reauthentication import Reauthentication
-from mongoguard.proxy.refusals import RefusedError, in_own_words, is_refusal, retry_labels
+from mongoguard.proxy.refusals import RefusedError, is_refusal
 from mongoguard.proxy.relaying import Narrowing, message_for_upstream, session_id
-from mongoguard.proxy.replies import begins_with_failure, cursor_in_reply, error_body, ok_body
+from mongoguard.proxy.replies import cursor_in_reply, error_body, ok_body
 from mongoguard.proxy.routing import PRIMARY_ROUTE, route_of
 from mongoguard.proxy.settings import SessionSettings
-from mongoguard.proxy.state_change import as_mongos, may_tell_state_change, state_change_in
 from mongoguard.proxy.streaming import Streaming
 from mongoguard.proxy.transactions import CarriedTransactions, OpenTransactions
 from mongoguard.wire.message import OpCode, OpMsg, OpQuery, encode_op_msg, parse_message, request_id_of
@@ -94,12 +93,13 @@ class ClientSession:
         self.settings = settings
         self._localhost_exception = localhost_exception
         self.transactions = CarriedTransactions(transactions or OpenTransactions())
-        self._auditor = Auditor(peer, settings.audit_parameter_bytes)
+        self.auditor = Auditor(peer, settings.audit_parameter_bytes)
         self.has_client_metadata = False
         self._user: User | None = None
-        self._asker = Asker()
+        self.asker = Asker()
         self.authorization = self._rights_of(None)
-        self._identity = Identity(None, deployment.current.impersonation)
+        self.identity = Identity(None, deployment.current.impersonation)
+        self.repeats: repeats.Repeats | None = None
         self._stale = False
         self._reauthentication = Reauthentication()
         self._next_request_id = 1
@@ -119,6 +119,12 @@ class ClientSession:
         """Who is logged in."""
         return self.authentication.user
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether what is known of the user needs no look before the next command."""
+        authentication = self.authentication
+        return not self._stale and self._user is authentication.user and authentication.expiry is None
+
     def invalidate(self) -> None:
         """The directory changed: before the next command, ask it again who this user is."""
         self._stale = True
@@ -132,6 +138,9 @@ class ClientSession:
         in mid-command: the shell then closes this connection too. When `streaming` then has a next request, that is the
         next message to handle.
         """
+        repeat = repeats.find_repeat(self, data)
+        if repeat is not None:
+            return (yield from repeats.answer(self, data, repeat))
         request_id = request_id_of(data)
         try:
             message = parse_message(data)
@@ -147,7 +156,7 @@ class ClientSession:
         try:
             reply = yield from self._answer(message, compressed)
         except CommandError as error:
-            return None if message.more_to_come else self._reply(request_id, error_body(error))
+            return None if message.more_to_come else self.reply(request_id, error_body(error))
         return None if message.more_to_come else self.streaming.after(message, reply)
 
     def _answer(self, message: OpMsg, compressed: bool) -> Flow[bytes]:
@@ -161,14 +170,14 @@ class ClientSession:
             yield from self.admit(row, command)
             if row.handling is Handling.LOCAL or (row.name in LOCAL_FOR_STRANGERS and self._is_stranger):
                 fields = yield from LOCAL_COMMANDS[row.name](self, command)
-                return self._reply(message.request_id, ok_body(fields))
+                return self.reply(message.request_id, ok_body(fields))
             requirement = yield from self._decide(row, command)
             if self.settings.audit_authorization_success:
-                yield from perform(Emit(self._auditor.allowed(self.user, row, command)))
+                yield from perform(Emit(self.auditor.allowed(self.user, row, command)))
             return (yield from self._carry_out(message, row, command, requirement))
         except CommandError as error:
             if is_refusal(row, error):
-                yield from perform(Emit(self._auditor.refused(self.user, row, command, error)))
+                yield from perform(Emit(self.auditor.refused(self.user, row, command, error)))
             raise
 
     def admit(self, row: CommandRow, command: Command) -> Flow[None]:
@@ -210,13 +219,13 @@ class ClientSession:
                 ErrorCode.COMMAND_NOT_SUPPORTED,
                 f"{row.name} is not available: users and roles are read from a file (security.userDirectory: file)",
             )
-        own = requirement_of(row, command, self._asker)
-        generic = generic_requirement(command, self._asker)
+        own = requirement_of(row, command, self.asker)
+        generic = generic_requirement(command, self.asker)
         explain = self.settings.explain_denials
         if generic is not NOTHING:
             decision = self.authorization.authorize(generic)
             if not decision.allowed:
-                raise RefusedError(generic_denied(command, self._asker), decision, explain=explain)
+                raise RefusedError(generic_denied(command, self.asker), decision, explain=explain)
         if row.requires_auth:
             decision = self.authorization.authorize(own)
             if not decision.allowed and not (yield from self._is_own(row, command)):
@@ -227,7 +236,7 @@ class ClientSession:
         """Whether a command that needs a privilege for others' things is about the user's own."""
         if row.name != "killOp":
             return False
-        return (yield from is_own_operation(command, self._identity))
+        return (yield from is_own_operation(command, self.identity))
 
     # ---- relaying ---------------------------------------------------------------------------------------------------
 
@@ -239,20 +248,22 @@ class ClientSession:
         if row.name == "killCursors":
             return (yield from cursor_commands.kill_cursors(self, message, command))
         narrow = narrowing.narrow_for_nobody if self._is_stranger else narrowing.narrow
-        narrowed = narrow(command, row.name, self._identity) or narrow_list(
+        narrowed = narrow(command, row.name, self.identity) or narrow_list(
             command, row.name, self._own_rights
         )
         changes_users = row.changes_users or (command.db == "admin" and command.target in _USER_COLLECTIONS)
+        if narrowed is None and not changes_users:
+            repeats.learn(self, message)
         reply = yield from self.relay(message, narrowed, changes_users=changes_users)
         if "autocommit" in command.body.fields:
             self.transactions.note(self.user, command, reply.message)
         event = (
-            self._auditor.user_management(self.user, row, command, reply.message) if changes_users else None
+            self.auditor.user_management(self.user, row, command, reply.message) if changes_users else None
         )
         if event is not None:
             yield from perform(Emit(event))
         if row.opens_cursor:
-            return self._remember_cursor(reply, row, command, requirement)
+            return self.remember_cursor(reply, row, command, requirement)
         if row.name == "listDatabases" and self._filters_databases(command):
             return narrowing.filter_database_list(reply.message, self._own_rights)
         return reply.message
@@ -271,42 +282,18 @@ class ClientSession:
         if default is not None or "$readPreference" in fields or "autocommit" in fields:
             route = route_of(message, default if server is None else None)
             narrowed = route.onto(narrowed)
-        data = message_for_upstream(message, self._identity, narrowed, keep_session=not self._is_stranger)
+        data = message_for_upstream(message, self.identity, narrowed, keep_session=not self._is_stranger)
+        relay = Relay(data, server, changes_users, route.read_preference, route.transaction)
         try:
-            reply = yield from perform(
-                Relay(data, server, changes_users, route.read_preference, route.transaction)
-            )
-        except NoServerForReadPreference as error:
-            raise CommandError(ErrorCode.FAILED_TO_SATISFY_READ_PREFERENCE, str(error)) from error
+            reply = yield from perform(relay)
         except UpstreamUnavailable as error:
-            raise CommandError(
-                ErrorCode.HOST_UNREACHABLE,
-                f"mongoguard cannot reach the upstream: {error}",
-                labels=retry_labels(message.body),
-            ) from error
-        if may_tell_state_change(reply.message):
-            as_primary = server is None and route.read_preference is None
-            change = state_change_in(reply.message, reply.server, asked_as_primary=as_primary)
-            if change is not None:
-                yield from perform(change)
-            if self.deployment.finds_the_primary:
-                reply = RelayedReply(as_mongos(reply.message), reply.server)
-        if begins_with_failure(reply.message):
-            return RelayedReply((yield from self._reword(message, reply.message)), reply.server)
-        return reply
+            raise unavailable(message, error) from error
+        return (yield from heed(self, message, relay, reply))
 
-    def _reword(self, message: OpMsg, reply: bytes) -> Flow[bytes]:
-        """A failed reply without what the relay added to the command; a refusal is the administrator's to know of."""
-        command = read_command(message)
-        row = find_row(command.name)
-        reply, refusal = in_own_words(reply, command, self._identity)
-        if row is not None and refusal is not None:
-            yield from perform(Emit(self._auditor.refused(self.user, row, command, refusal)))
-        return reply
-
-    def _remember_cursor(
+    def remember_cursor(
         self, reply: RelayedReply, row: CommandRow, command: Command, requirement: Requirement
     ) -> bytes:
+        """Enter the cursor that a reply opens as this user's. The reply's bytes, as the client is to see them."""
         opened = cursor_in_reply(reply.message)
         if opened is None:
             return reply.message
@@ -340,13 +327,14 @@ class ClientSession:
     def _become(self, user: User | None) -> None:
         """Take over what a login, a logout or a change in the directory made of the connection's user."""
         self._user = user
+        self.repeats = None
         self.authorization = self._rights_of(user)
-        self._identity = Identity(user, self.deployment.current.impersonation, self.settings.realm)
-        self._asker = (
+        self.identity = Identity(user, self.deployment.current.impersonation, self.settings.realm)
+        self.asker = (
             Asker()
             if user is None
             else Asker(
-                user.name, frozenset((role.role, role.db) for role in user.roles), self._identity.digest
+                user.name, frozenset((role.role, role.db) for role in user.roles), self.identity.digest
             )
         )
 
@@ -391,5 +379,6 @@ class ClientSession:
         self._next_request_id = self._next_request_id % 0x7FFFFFFF + 1
         return self._next_request_id
 
-    def _reply(self, response_to: int, body: bytes) -> bytes:
+    def reply(self, response_to: int, body: bytes) -> bytes:
+        """A message of mongoguard's own that answers the request with that id."""
         return encode_op_msg(self.request_id(), response_to, body)

@@ -22,6 +22,7 @@ __all__ = [
     "error_document",
     "ok_body",
     "parse_reply",
+    "shows_exhausted_cursor",
 ]
 
 
@@ -72,7 +73,7 @@ _ID_ZERO = b"\x12id\0" + bytes(8)
 
 def cursor_in_reply(message: bytes) -> OpenedCursor | None:
     """The cursor that a reply shows, if any. Skips over the batch by its length."""
-    if _shows_exhausted_cursor(message):
+    if shows_exhausted_cursor(message):
         return _NO_CURSOR_LEFT
     cursor = parse_reply(message).body.document("cursor")
     if cursor is None or cursor.type_of("id") != INT64:
@@ -80,7 +81,7 @@ def cursor_in_reply(message: bytes) -> OpenedCursor | None:
     return OpenedCursor(int(cursor.number("id") or 0), cursor.string("ns") or "")
 
 
-def _shows_exhausted_cursor(message: bytes) -> bool:
+def shows_exhausted_cursor(message: bytes) -> bool:
     """Whether this is `{cursor: {firstBatch: […], id: 0, …`: how a server begins most replies, seen without a scan."""
     if message[16:21] != b"\0\0\0\0\0" or message[25:33] != _CURSOR_FIELD:
         return False

@@ -41,6 +41,11 @@ class Streaming:
         self.next_request = self._body = None
         self._goes_on = False
 
+    def end(self) -> None:
+        """A message comes whose replies do not follow unasked."""
+        self.allowed = self._goes_on = False
+        self.next_request = self._body = None
+
     def go_on(self, body: bytes | None = None) -> None:
         """Another reply is to follow that of the message under way, to a request of that body (None: of the same)."""
         if self.allowed:

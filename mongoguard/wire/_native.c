@@ -1,9 +1,9 @@
-/* The two loops of mongoguard.wire that run once a field or once a document, for CPython's stable ABI (3.11 and later).
+/* The loops of mongoguard.wire that run once a field or once a document, for CPython's stable ABI (3.11 and later).
  *
- * Both only ever accept: for whatever they do not accept they return None, and the caller's Python reads it again and
+ * They only ever accept: for whatever they do not accept they return None, and the caller's Python reads it again and
  * says what is wrong. So there is one place for each refusal, and whoever could make these loops refuse too much would
  * gain nothing. What they accept is exactly what the Python accepts, with the same result
- * (tests/property/test_native_laws.py).
+ * (tests/property/test_native_laws.py, test_repeat_laws.py).
  *
  * Every read is inside of [0, size) of the bytes object: all offsets are checked against `last` or `end` before use, and
  * those against the object's size on entry. Lengths are compared with the room that is left, never added to first.
@@ -15,7 +15,7 @@
 #include <string.h>
 
 enum { DOCUMENT = -1, STRING = -2, BINARY = -3, REGEX = -4, POINTER = -5, UNKNOWN = -6 };
-enum { KIND_BOOL = 0x08, KIND_CODE_WITH_SCOPE = 0x0F };
+enum { KIND_DOCUMENT = 0x03, KIND_BOOL = 0x08, KIND_CODE_WITH_SCOPE = 0x0F };
 
 /* As `_SIZES` in scanning.py. */
 static int size_rule(unsigned char kind) {
@@ -152,11 +152,161 @@ static PyObject *spans(PyObject *self, PyObject *args) {
     return found;
 }
 
+/* ---- outlines --------------------------------------------------------------------------------------------------- */
+
+enum { FLAGS = 12, SECTIONS = 20, MAX_OUTLINE = 512 };
+enum { PLAIN_LSID_SIZE = 30, PLAIN_LSID_ID = 13 };
+static const unsigned char PLAIN_OP_MSG[8] = {0xDD, 0x07}; /* the opcode 2013, no flags */
+static const unsigned char PLAIN_LSID[] = "\x1e\0\0\0\x05id\0\x10\0\0\0\x04";
+
+struct outline {
+    unsigned char bytes[MAX_OUTLINE];
+    Py_ssize_t size, lsid, body_end; /* lsid: where its value is, or -1 */
+};
+
+static int outline_add(struct outline *outline, const unsigned char *bytes, Py_ssize_t size) {
+    if (size > MAX_OUTLINE - outline->size) return 0;
+    memcpy(outline->bytes + outline->size, bytes, (size_t)size);
+    outline->size += size;
+    return 1;
+}
+
+/* Whether a name, with its zero byte, is one of those that follow each other in `names`. */
+static int is_among(const char *names, Py_ssize_t names_size, const unsigned char *name, Py_ssize_t size) {
+    for (const char *end = names + names_size; names < end;) {
+        Py_ssize_t length = (Py_ssize_t)strlen(names) + 1; /* a bytes object ends with a zero byte of its own */
+        if (length == size && memcmp(names, name, (size_t)size) == 0) return 1;
+        names += length;
+    }
+    return 0;
+}
+
+static int is_plain_lsid(const unsigned char *data, unsigned char kind, Py_ssize_t value, Py_ssize_t size) {
+    return kind == KIND_DOCUMENT && size == PLAIN_LSID_SIZE && memcmp(data + value, PLAIN_LSID, PLAIN_LSID_ID) == 0;
+}
+
+/* The body at `start`: every field's type and name, and the values of those that are not `unread`. */
+static int outline_body(struct outline *outline, const unsigned char *data, Py_ssize_t start, Py_ssize_t limit,
+                        const char *unread, Py_ssize_t unread_size) {
+    if (limit - start < 5) return 0;
+    int32_t length = int32_at(data + start);
+    if (length < 5 || length > limit - start || data[start + length - 1]) return 0;
+    Py_ssize_t position = start + 4, last = start + length - 1;
+    while (position < last) {
+        unsigned char kind = data[position];
+        Py_ssize_t nul = zero_at(data, position + 1, last);
+        if (nul < 0) return 0;
+        Py_ssize_t value = nul + 1, size = value_size(data, kind, value, last);
+        const unsigned char *name = data + position + 1;
+        if (size < 0 || !outline_add(outline, data + position, value - position)) return 0;
+        if (nul - position == 5 && memcmp(name, "lsid", 4) == 0) {
+            if (outline->lsid >= 0 || !is_plain_lsid(data, kind, value, size)) return 0;
+            outline->lsid = value;
+        } else if (kind == KIND_BOOL || !is_among(unread, unread_size, name, value - position - 1)) {
+            if (!outline_add(outline, data + value, size)) return 0;
+        }
+        position = value + size;
+    }
+    outline->body_end = last + 1;
+    return 1;
+}
+
+/* The document sequence at `start`, which must fill the message: its name. */
+static int outline_sequence(struct outline *outline, const unsigned char *data, Py_ssize_t start, Py_ssize_t end,
+                            const char *unread, Py_ssize_t unread_size, Py_ssize_t max_documents) {
+    if (end - start < 6 || data[start] != 1 || int32_at(data + start + 1) != end - start - 1) return 0;
+    const unsigned char *name = data + start + 5;
+    Py_ssize_t nul = zero_at(data, start + 5, end), count = 0;
+    if (nul < 0 || !is_among(unread, unread_size, name, nul + 1 - (start + 5))) return 0;
+    for (Py_ssize_t position = nul + 1; position < end; count++) {
+        if (end - position < 5 || count >= max_documents) return 0;
+        int32_t size = int32_at(data + position);
+        if (size < 5 || size > end - position || data[position + size - 1]) return 0;
+        position += size;
+    }
+    /* No field's type is 0: a sequence is not taken for a field. */
+    return count > 0 && outline_add(outline, (const unsigned char *)"", 1) && outline_add(outline, name, nul - (start + 5));
+}
+
+static PyObject *outline(PyObject *self, PyObject *args) {
+    PyObject *bytes;
+    const char *unread, *sequence;
+    Py_ssize_t unread_size, sequence_size, max_body, max_documents;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "Sy#y#nn", &bytes, &unread, &unread_size, &sequence, &sequence_size, &max_body,
+                          &max_documents))
+        return NULL;
+    const unsigned char *data = (const unsigned char *)PyBytes_AsString(bytes);
+    Py_ssize_t end = PyBytes_Size(bytes);
+    struct outline outline = {.lsid = -1};
+    if (end < SECTIONS + 6 || memcmp(data + FLAGS, PLAIN_OP_MSG, sizeof PLAIN_OP_MSG) || data[SECTIONS]) Py_RETURN_NONE;
+    if (!outline_body(&outline, data, SECTIONS + 1, end, unread, unread_size)) Py_RETURN_NONE;
+    if (outline.body_end - (SECTIONS + 1) > max_body) Py_RETURN_NONE;
+    if (outline.body_end != end &&
+        !outline_sequence(&outline, data, outline.body_end, end, sequence, sequence_size, max_documents))
+        Py_RETURN_NONE;
+    return Py_BuildValue("(y#nn)", (const char *)outline.bytes, outline.size, outline.lsid, outline.body_end);
+}
+
+static unsigned char *put(unsigned char *to, const void *from, Py_ssize_t size) {
+    memcpy(to, from, (size_t)size);
+    return to + size;
+}
+
+static unsigned char *put_int32(unsigned char *to, Py_ssize_t number) {
+    uint32_t bits = (uint32_t)number;
+    const unsigned char bytes[4] = {bits & 0xFF, bits >> 8 & 0xFF, bits >> 16 & 0xFF, bits >> 24};
+    return put(to, bytes, 4);
+}
+
+static PyObject *inserted(PyObject *self, PyObject *args) {
+    PyObject *bytes;
+    const char *uid, *appended;
+    Py_ssize_t lsid, body_end, uid_size, appended_size;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "Snny#y#", &bytes, &lsid, &body_end, &uid, &uid_size, &appended, &appended_size))
+        return NULL;
+    const unsigned char *data = (const unsigned char *)PyBytes_AsString(bytes);
+    Py_ssize_t size = PyBytes_Size(bytes), body = SECTIONS + 1, first = body + 4;
+    int is_inside = body_end >= body + 5 && body_end <= size &&
+                    (lsid < 0 || (lsid >= first && lsid <= body_end - 1 - PLAIN_LSID_SIZE));
+    Py_ssize_t more = appended_size + (lsid < 0 ? 0 : uid_size);
+    if (!is_inside || size + more > INT32_MAX) {
+        PyErr_SetString(PyExc_ValueError, "not an outline of this message");
+        return NULL;
+    }
+    PyObject *made = PyBytes_FromStringAndSize(NULL, size + more);
+    if (!made) return NULL;
+    unsigned char *to = put_int32((unsigned char *)PyBytes_AsString(made), size + more);
+    to = put(to, data + 4, 4);           /* the request's id */
+    to = put_int32(to, 0);               /* it responds to nothing */
+    to = put(to, PLAIN_OP_MSG, 8);
+    *to++ = 0;                           /* the body's kind */
+    to = put_int32(to, body_end - body + more);
+    Py_ssize_t from = first;
+    if (lsid >= 0) {
+        to = put(to, data + from, lsid - from);
+        to = put_int32(to, PLAIN_LSID_SIZE + uid_size);
+        to = put(to, data + lsid + 4, PLAIN_LSID_SIZE - 5);
+        to = put(to, uid, uid_size);
+        *to++ = 0;
+        from = lsid + PLAIN_LSID_SIZE;
+    }
+    to = put(to, data + from, body_end - 1 - from);
+    to = put(to, appended, appended_size);
+    put(to, data + body_end - 1, size - (body_end - 1));
+    return made;
+}
+
 static PyMethodDef methods[] = {
     {"scan", scan, METH_VARARGS,
      "scan(data, position, last, max_fields, element) -> dict | None: as wire.scanning.scan; None: ask the Python."},
     {"spans", spans, METH_VARARGS,
      "spans(data, position, end, max_documents) -> list | None: where each document begins and ends."},
+    {"outline", outline, METH_VARARGS,
+     "outline(data, unread, sequence, max_body, max_documents) -> (outline, lsid, body_end) | None: see wire.outline."},
+    {"inserted", inserted, METH_VARARGS,
+     "inserted(data, lsid, body_end, uid, appended) -> the message with `uid` in its lsid and `appended` in its body."},
     {NULL, NULL, 0, NULL},
 };
 

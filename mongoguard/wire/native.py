@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-__all__ = ["native_scan", "native_spans"]
+__all__ = ["native_inserted", "native_outline", "native_scan", "native_spans"]
 
 
 def _found(name: str) -> Callable[..., Any] | None:
@@ -25,5 +25,7 @@ def _found(name: str) -> Callable[..., Any] | None:
     return function
 
 
+native_inserted = _found("inserted")
+native_outline = _found("outline")
 native_scan = _found("scan")
 native_spans = _found("spans")
