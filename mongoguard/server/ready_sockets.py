@@ -24,7 +24,7 @@ from outcome import Outcome
 
 from mongoguard.server.allocator import keep_freed_memory
 
-__all__ = ["ReadySockets", "ready_sockets", "run_with_ready_sockets"]
+__all__ = ["ReadySockets", "call_after_stops", "ready_sockets", "run_with_ready_sockets"]
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,9 @@ Call: TypeAlias = Callable[[], None]
 
 MAX_EVENTS = 64
 """Sockets served in one look. The kernel gives the others their turn in the next, and Trio's own epoll too."""
+
+STOPPED_SECS = 2.0
+"""A server's loop turns twice a second at least: whoever did not for so long was stopped, or as good as that."""
 
 _WATCHED = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 
@@ -47,6 +50,8 @@ class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
         self._again: list[Call] = []
         self._trio = -1
         self._has_woken = False
+        self._after_stop: Call | None = None
+        self._seen_at = _time_with_suspension()
 
     @property
     def is_usable(self) -> bool:
@@ -79,6 +84,10 @@ class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
         """Let a task run that waits in `trio.lowlevel.wait_task_rescheduled`."""
         trio.lowlevel.reschedule(task, outcome)
 
+    def call_after_stops(self, call: Call) -> None:
+        """Call that function first of all when the process goes on after it was stopped for `STOPPED_SECS`."""
+        self._after_stop = call
+
     # ---- for Trio ---------------------------------------------------------------------------------------------------
 
     def start_clock(self) -> None:
@@ -109,6 +118,10 @@ class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
         if self.is_usable:
             self._look(-math.inf)
 
+    def after_io_wait(self, _timeout: float) -> None:
+        """See `trio.abc.Instrument`. What Trio has waited for is there, and no task has run yet."""
+        self._notice_stop()
+
     def task_scheduled(self, _task: trio.lowlevel.Task) -> None:
         """See `trio.abc.Instrument`. A call may make a task runnable without `wake`: by an event, or a cancellation."""
         self._has_woken = True
@@ -121,7 +134,9 @@ class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
         """Serve what is ready, sleeping until something is. Whether Trio has something to do, at `deadline` at last."""
         self._has_woken = False
         is_for_trio = False
-        for descriptor, _ in self._epoll.poll(self._may_sleep(deadline), MAX_EVENTS):
+        events = self._epoll.poll(self._may_sleep(deadline), MAX_EVENTS)
+        self._notice_stop()
+        for descriptor, _ in events:
             if descriptor == self._trio:
                 is_for_trio = True
             else:
@@ -132,6 +147,12 @@ class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
         for call in again:
             self._serve(call)
         return is_for_trio or self._has_woken or time.perf_counter() >= deadline
+
+    def _notice_stop(self) -> None:
+        before, self._seen_at = self._seen_at, _time_with_suspension()
+        if self._seen_at - before > STOPPED_SECS and self._after_stop is not None:
+            log.warning("this process was stopped for %.0f s", self._seen_at - before)
+            self._after_stop()
 
     def _may_sleep(self, deadline: float) -> float:
         if self._again or deadline == -math.inf:
@@ -147,6 +168,11 @@ class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
             log.exception("an internal error while a socket was served")
 
 
+def _time_with_suspension() -> float:
+    """Seconds that pass while the machine is suspended, too, as those of no other clock here do."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def _epoll_of_trio() -> int:
     """The descriptor of what the running Trio waits with. Raises AttributeError where Trio has it elsewhere."""
     runner = trio._core._run.GLOBAL_RUN_CONTEXT.runner  # noqa: SLF001  (no public name; without it, tasks serve all)
@@ -157,6 +183,13 @@ def ready_sockets() -> ReadySockets | None:
     """Those of the running Trio; None where it is not known, or runs by another clock, as in most tests."""
     clock = trio.lowlevel.current_clock()
     return clock if isinstance(clock, ReadySockets) and clock.is_usable else None
+
+
+def call_after_stops(call: Call) -> None:
+    """As `ReadySockets.call_after_stops`, of the running Trio; nothing where it has another clock."""
+    clock = trio.lowlevel.current_clock()
+    if isinstance(clock, ReadySockets):
+        clock.call_after_stops(call)
 
 
 def run_with_ready_sockets(work: Callable[..., Awaitable[T]], *arguments: object) -> T:

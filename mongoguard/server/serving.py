@@ -30,6 +30,7 @@ from mongoguard.server.listener import close_listeners, open_listeners
 from mongoguard.server.oidc_keys import open_signing_keys
 from mongoguard.server.pid_file import pid_file
 from mongoguard.server.prepared_reload import NotReloaded
+from mongoguard.server.ready_sockets import call_after_stops
 from mongoguard.server.reloading import Reloading, tell_not_reloaded, tell_reloaded
 from mongoguard.server.siblings import Alone, Siblings
 from mongoguard.server.sinks import open_audit_sink
@@ -124,7 +125,7 @@ async def open_application(
         directory = open_directory(settings, upstream, users_text)
         async with open_audit_sink(settings.audit_log, siblings.turns) as sink:
             spare_the_collector()
-            yield Application(
+            application = Application(
                 settings,
                 upstream,
                 directory,
@@ -135,6 +136,9 @@ async def open_application(
                 signing_keys=signing_keys,
                 siblings=siblings,
             )
+            # Users may have been changed elsewhere, long ago, and requests have come meanwhile.
+            call_after_stops(application.invalidate_users)
+            yield application
 
 
 def listening_line(listeners: Iterable[socket.socket]) -> str:

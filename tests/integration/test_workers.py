@@ -14,6 +14,7 @@ import pytest
 from bson import Binary, Int64
 from pymongo.errors import OperationFailure, PyMongoError
 
+from mongoguard.server.ready_sockets import STOPPED_SECS
 from mongoguard.server.worker_process import FROZEN_SECS, PING_SECS
 from tests.rawwire import ConnectionEnded, RawConnection, op_msg
 from tests.servers import Guard, Mongod, password_of, run_mongoguard
@@ -320,6 +321,33 @@ def test_a_worker_that_was_frozen_for_a_while_goes_on_and_knows_what_changed_mea
         assert victim.command("shop", {"count": "many"})["code"] == 13
         assert get_more(victim, cursor_id)["code"] == 13
     assert crew.pids[2] == frozen
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_rights_that_were_taken_away_elsewhere_while_it_was_stopped_are_not_used_when_it_goes_on(
+    own_guard: Callable[..., Guard], crew_guard: Guard, temp_user: str, workers: int
+) -> None:
+    """The requests are there before it has had a chance to ask for its users again."""
+    guard = own_guard(workers=workers, security={"userCacheInvalidationIntervalSecs": 1})
+    connections = [RawConnection(guard.address) for _ in range(6)]
+    for raw in connections:
+        raw.log_in(temp_user, password_of(temp_user))
+        assert raw.command("shop", {"count": "many"})["ok"] == 1
+    stopped = [guard.pid] if workers == 1 else list(workers_of(guard).values())
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        with guard.upstream.client() as root:
+            root.admin.command("revokeRolesFromUser", temp_user, roles=[{"role": "read", "db": "shop"}])
+        time.sleep(STOPPED_SECS + 0.5)
+        for raw in connections:
+            raw.send(op_msg({"count": "many", "$db": "shop"}))
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+    assert [raw.receive().document["code"] for raw in connections] == [13] * len(connections)
+    for raw in connections:
+        raw.close()
 
 
 def test_when_all_processes_were_stopped_no_worker_is_taken_for_frozen(crew: Crew) -> None:

@@ -9,7 +9,13 @@ import pytest
 import trio
 from outcome import Value
 
-from mongoguard.server.ready_sockets import ReadySockets, ready_sockets, run_with_ready_sockets
+from mongoguard.server import ready_sockets as module
+from mongoguard.server.ready_sockets import (
+    ReadySockets,
+    call_after_stops,
+    ready_sockets,
+    run_with_ready_sockets,
+)
 
 
 @pytest.fixture
@@ -234,3 +240,66 @@ def test_a_trio_that_shows_nothing_runs_without_ready_sockets(monkeypatch, caplo
 
     assert run(work) is None
     assert "is not known here" in caplog.text
+
+
+# ---- stops ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stopped(monkeypatch):
+    """How many seconds were slept through, beside those that pass."""
+    secs = [0.0]
+    monkeypatch.setattr(module, "_time_with_suspension", lambda: time.perf_counter() + secs[0])
+
+    def stop(more):
+        secs[0] += more
+
+    return stop
+
+
+def test_after_a_stop_the_first_thing_is_to_say_so_before_sockets_and_tasks(pair, stopped, caplog):
+    ours, theirs = pair
+
+    async def work():
+        seen, ready, event = [], ready_sockets(), trio.Event()
+        call_after_stops(lambda: seen.append("stopped"))
+        ready.watch(ours.fileno(), lambda: (ours.recv(10), seen.append("socket"), event.set()))
+        left, right = socket.socketpair()
+
+        async def wait_for_trios():
+            await trio.lowlevel.wait_readable(left)
+            seen.append("task")
+
+        with left, right:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait_for_trios)
+                await trio.sleep(0.01)
+                theirs.send(b"request")
+                right.send(b"request")
+                stopped(3600)
+                await event.wait()
+        return seen
+
+    with caplog.at_level(logging.WARNING):
+        seen = run(work)
+    assert seen[0] == "stopped"
+    assert sorted(seen[1:]) == ["socket", "task"]
+    assert caplog.messages == ["this process was stopped for 3600 s"]
+
+
+def test_a_loop_that_is_busy_or_idle_for_a_second_was_not_stopped(stopped):
+    async def work():
+        seen = []
+        call_after_stops(lambda: seen.append("stopped"))
+        await trio.sleep(0.01)
+        stopped(1.0)
+        await trio.sleep(0.01)
+        time.sleep(0.2)  # noqa: ASYNC251  (a busy loop)
+        await trio.sleep(0.01)
+        return seen
+
+    assert run(work) == []
+
+
+async def test_with_another_clock_there_is_nobody_to_say_it():
+    call_after_stops(lambda: None)
