@@ -92,7 +92,10 @@ class LoginThrottle:
 
     def block(self, user: UserName, address: Address | None, now: float) -> Block | None:
         """The block that a login of `user` from `address` meets (None: a Unix socket); None when it meets none."""
-        at, who, where = self._at(now), _user_key(user), address_key(address)
+        at = self._at(now)
+        if not (self._by_pair.any_blocked or self._by_address.any_blocked or self._by_user.any_blocked):
+            return None  # of nobody: it need not be found out who this is
+        who, where = _user_key(user), address_key(address)
         blocks = [Block("this user from this address", self._by_pair.blocked_for(who + where, at))]
         if not self._known.holds(who, where, at):
             blocks.append(Block("this address", self._by_address.blocked_for(where, at)))
@@ -162,6 +165,11 @@ class _FailureTable:
     def _put(self, key: bytes, failures: _Failures) -> None:
         blocked = failures.count >= self._limit
         self._levels[-1 if blocked else failures.count.bit_length() - 1][key] = failures
+
+    @property
+    def any_blocked(self) -> bool:
+        """Whether any key is blocked, or was and has not been forgotten since."""
+        return bool(self._levels[-1])
 
     def blocked_for(self, key: bytes, at: float) -> float:
         """Seconds; 0 when the key is not blocked."""

@@ -35,6 +35,7 @@ from mongoguard.server.arrivals import Arrival, ArrivalRefused, Arrivals
 from mongoguard.server.client_connection import ClientConnection
 from mongoguard.server.configured import logins_of, session_settings
 from mongoguard.server.directory import REFRESH_SHARE, FileDirectory, UserDirectory
+from mongoguard.server.early_requests import EarlySockets, answers_at_once
 from mongoguard.server.incoming import Incoming, IncomingRefused, receive_client
 from mongoguard.server.kerberos import KerberosAcceptor
 from mongoguard.server.ldap.directory import LdapDirectory
@@ -43,6 +44,7 @@ from mongoguard.server.listener import accept_for_ever
 from mongoguard.server.log import set_verbosity
 from mongoguard.server.oidc_keys import SigningKeys
 from mongoguard.server.prepared_reload import NotReloaded, PreparedReload
+from mongoguard.server.ready_sockets import ready_sockets
 from mongoguard.server.shared_counts import Count, tell_status
 from mongoguard.server.shell import Shell
 from mongoguard.server.siblings import Siblings
@@ -135,6 +137,8 @@ class Application:
                 **signing_keys.effects,
                 **siblings.effects,
             },
+            at_once=answers_at_once(self._directory, sink),
+            early=None if (ready := ready_sockets()) is None else EarlySockets(ready),
         )
 
     async def run(

@@ -41,6 +41,7 @@ from mongoguard.errors import (
 from mongoguard.observe.access_messages import connection_refused
 from mongoguard.proxy.client_session import ClientSession
 from mongoguard.proxy.cursor_commands import abandon_stream
+from mongoguard.server.early_requests import EarlyRequests, until_it_waits
 from mongoguard.server.incoming import NOTHING_CAME
 from mongoguard.server.quick_requests import Begun, FinishExchange, QuickRequests
 from mongoguard.server.ready_sockets import ready_sockets
@@ -93,6 +94,13 @@ class ClientConnection:
         ready = ready_sockets()
         self._quick = (
             None if ready is None else QuickRequests(ready, transport, session, shell.upstream, self)
+        )
+        self._early = (
+            None
+            if shell.early is None
+            else EarlyRequests(
+                shell.early, transport, session, shell.at_once, self, MAX_UNAUTHENTICATED_IDLE_SECS
+            )
         )
         self._effects: dict[type[Effect[Any]], Callable[[Any], Awaitable[Any]]] = {
             AskUpstream: self._ask_upstream,
@@ -200,8 +208,13 @@ class ClientConnection:
     # ---- reading ----------------------------------------------------------------------------------------------------
 
     async def _first_message(self) -> bytes | None:
+        # Most often it has come: of most connections the first bytes were waited for, to see how they begin.
+        chunk = self._transport.receive_now()
+        message = self._reader.receive(chunk) if chunk else None
+        if message is not None or chunk == b"":
+            return message
         with trio.move_on_at(self._first_message_by):
-            return await self._read()
+            return await (self._read() if chunk is None else self._read_rest())
         self._transport.close()  # a sink that can't keep up must not hold it
         await self._shell.audit(connection_refused(self.session.peer, reason=NOTHING_CAME))
         raise ProtocolError(NOTHING_CAME)
@@ -217,11 +230,13 @@ class ClientConnection:
             return await self._read_rest()
         if self.session.user is not None:
             return await (self._read() if self._quick is None else self._serve_quickly(self._quick))
+        if self._early is not None:
+            return await self._serve_quickly(self._early)
         with trio.move_on_after(MAX_UNAUTHENTICATED_IDLE_SECS):
             return await self._read()
         raise ProtocolError("an unauthenticated connection was idle")
 
-    async def _serve_quickly(self, quick: QuickRequests) -> bytes | Begun | None:
+    async def _serve_quickly(self, quick: QuickRequests | EarlyRequests) -> bytes | Begun | None:
         chunk = await quick.serve()
         return chunk if isinstance(chunk, Begun) else await self._read_on(chunk)
 
@@ -329,22 +344,23 @@ class ClientConnection:
 
     async def _log_out(self) -> None:
         """Leave a logout message in the audit stream for whoever was still logged in, and no cursor of a stream."""
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + LOG_OUT_SECS):
-            try:
-                await self._carry_out(self.session.authentication.log_out(self._end_reason))
-            except GuardError as error:
-                log.warning("connection %d: no logout event: %s", self.session.connection_id, error)
-            except Exception:
-                # Here as in `serve`: raised, it would end the clients' nursery, and with it everybody's connection.
-                log.exception("connection %d: no logout event: an internal error", self.session.connection_id)
-            try:
-                await self._carry_out(abandon_stream(self.session))
-            except GuardError as error:
-                log.info(
-                    "connection %d: the cursor of a stream was left: %s", self.session.connection_id, error
-                )
-            except Exception:
-                log.exception("connection %d: the cursor of a stream was left", self.session.connection_id)
+        log_out = self.session.authentication.log_out(self._end_reason)
+        await self._end_with(log_out, "no logout event", logging.WARNING)
+        await self._end_with(abandon_stream(self.session), "the cursor of a stream was left", logging.INFO)
+
+    async def _end_with(self, flow: Flow[None], failure: str, level: int) -> None:
+        """A last flow, within `LOG_OUT_SECS` if it has to wait at all. Raises nothing."""
+        try:
+            waited_for = until_it_waits(flow, self._shell.at_once)
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + LOG_OUT_SECS):
+                await self._carry_out(flow, effect=waited_for)
+        except StopIteration:
+            return
+        except GuardError as error:
+            log.log(level, "connection %d: %s: %s", self.session.connection_id, failure, error)
+        except Exception:
+            # Here as in `serve`: raised, it would end the clients' nursery, and with it everybody's connection.
+            log.exception("connection %d: %s: an internal error", self.session.connection_id, failure)
 
 
 def _first_step(flow: Flow[Any]) -> tuple[bool, Any]:

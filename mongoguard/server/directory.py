@@ -63,6 +63,9 @@ class UserDirectory(Protocol):
     async def fetch(self, request: UserRequest) -> User | None:
         """The user, or None. Raises `UpstreamError` when there is no answer that is fresh enough."""
 
+    def at_hand(self, request: UserRequest) -> tuple[User | None] | None:
+        """What `fetch` would answer without waiting, in a tuple of one; None when it would have to ask."""
+
     def invalidate(self) -> None:
         """Users have changed: no earlier answer may be given again."""
 
@@ -107,14 +110,19 @@ class UpstreamDirectory:
 
     async def fetch(self, request: UserRequest) -> User | None:
         """See `UserDirectory`. Known and unknown users take the same path, so that time tells nothing of them."""
-        while True:
-            answer = self._answers.get(request)
-            if answer is not None and trio.current_time() - answer.time < self._interval:
-                self._answers.move_to_end(request)
-                return answer.user
+        while (known := self.at_hand(request)) is None:
             if request not in self._loading:
                 return await self._load(request)
             await self._loading[request].wait()  # somebody else asks already; look at what comes of it
+        return known[0]
+
+    def at_hand(self, request: UserRequest) -> tuple[User | None] | None:
+        """See `UserDirectory`."""
+        answer = self._answers.get(request)
+        if answer is None or trio.current_time() - answer.time >= self._interval:
+            return None
+        self._answers.move_to_end(request)
+        return (answer.user,)
 
     def invalidate(self) -> None:
         """See `UserDirectory`."""
@@ -238,6 +246,10 @@ class FileDirectory:
     async def fetch(self, request: UserRequest) -> User | None:
         """See `UserDirectory`. Never fails."""
         return self._user(request)
+
+    def at_hand(self, request: UserRequest) -> tuple[User | None]:
+        """See `UserDirectory`. Everybody is."""
+        return (self._user(request),)
 
     def invalidate(self) -> None:
         """Nothing to forget: users can't be changed through mongoguard."""

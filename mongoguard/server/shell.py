@@ -15,6 +15,7 @@ import trio
 from mongoguard.effects import Effect
 from mongoguard.observe.event import AuditEvent
 from mongoguard.server.directory import UserDirectory
+from mongoguard.server.early_requests import AnswersAtOnce, EarlySockets
 from mongoguard.server.upstream import Upstream
 
 __all__ = ["Shell"]
@@ -26,6 +27,8 @@ class Shell:
     user-management command: when it returns, cached users are forgotten and every session asks again. `threads` are
     those in which long messages are read and decided: few, so that they cannot crowd out anything else. `external`
     carries out the effects of mechanisms that ask others than the user directory, and what other processes are asked.
+    `at_once` answers effects that need no waiting; `early` are the sockets of clients that have not logged in, where
+    there are ready sockets.
     """
 
     upstream: Upstream
@@ -35,3 +38,5 @@ class Shell:
     threads: trio.CapacityLimiter
     message_timeout_secs: float
     external: Mapping[type[Effect[Any]], Callable[[Any], Awaitable[Any]]] = field(default_factory=dict)
+    at_once: AnswersAtOnce = field(default_factory=dict)
+    early: EarlySockets | None = None

@@ -44,6 +44,9 @@ class AuditSink(Protocol):
     async def write(self, event: AuditEvent) -> None:
         """Return once the event is taken and will be written; wait while the sink can't keep up."""
 
+    def take(self, event: AuditEvent) -> bool:
+        """Whether the event is taken, and will be written; not when that has to be waited for."""
+
     def reopen(self) -> None:
         """Open the file by its name again (after rotation, on SIGUSR1). Returns at once."""
 
@@ -53,6 +56,10 @@ class DiscardingSink:
 
     async def write(self, event: AuditEvent) -> None:
         """Nothing is written."""
+
+    def take(self, event: AuditEvent) -> bool:  # noqa: ARG002  (there is nowhere to write it)
+        """Nothing is written."""
+        return True
 
     def reopen(self) -> None:
         """There is no file."""
@@ -151,8 +158,18 @@ class LineSink:
 
     async def write(self, event: AuditEvent) -> None:
         """Return once the line is queued. Raises `trio.ClosedResourceError` after `aclose`."""
-        line = to_json(event, self._clock()).encode() + b"\n"
-        await self._send.send(line)
+        await self._send.send(self._line(event))
+
+    def take(self, event: AuditEvent) -> bool:
+        """Whether the line is queued: not while others wait for the queue. Raises `trio.ClosedResourceError`."""
+        try:
+            self._send.send_nowait(self._line(event))
+        except trio.WouldBlock:
+            return False
+        return True
+
+    def _line(self, event: AuditEvent) -> bytes:
+        return to_json(event, self._clock()).encode() + b"\n"
 
     def reopen(self) -> None:
         """Done by the writer before its next write; an empty line wakes it when there is nothing to write."""

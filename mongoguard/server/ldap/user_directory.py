@@ -115,6 +115,10 @@ class LdapUserDirectory:
             log.info("%s has no groups here: %s", request.name, refusal)
             return None
 
+    def at_hand(self, request: UserRequest) -> tuple[User | None] | None:
+        """See `UserDirectory`. Whoever's groups decide is asked for by `fetch`."""
+        return None if self._is_ours(request) else self._base.at_hand(request)
+
     def invalidate(self) -> None:
         """See `UserDirectory`. Groups are not users of the deployment: they are not asked for again."""
         self._base.invalidate()

@@ -182,7 +182,7 @@ async def test_a_first_message_must_come_in_time(clients, autojump_clock, caplog
 async def test_what_came_before_the_first_message_has_taken_of_its_time(autojump_clock):
     ours, theirs = socket.socketpair()
     client = SimpleNamespace(shell=FakeShell(), session=FakeSession())
-    shell = SimpleNamespace(audit=client.shell.audit, external={})
+    shell = SimpleNamespace(audit=client.shell.audit, external={}, at_once={}, early=None)
     arrived = []
     by = trio.current_time() + 3
     await ClientConnection(

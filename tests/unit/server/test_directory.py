@@ -89,6 +89,22 @@ async def test_an_answer_holds_for_the_interval_and_no_longer(directory, upstrea
     assert upstream.asked == ["ann", "ann"]
 
 
+async def test_what_is_at_hand_is_what_fetch_would_give_without_asking(directory, upstream, autojump_clock):
+    nobody = UserRequest(UserName("nobody", "admin"))
+    for request in (ANN, nobody):
+        assert directory.at_hand(request) is None
+        user = await directory.fetch(request)
+        assert directory.at_hand(request) == (user,)
+    await trio.sleep(4.9)
+    assert directory.at_hand(ANN) is not None
+    await trio.sleep(0.2)
+    assert directory.at_hand(ANN) is None
+    assert directory.at_hand(nobody) is None
+    await directory.fetch(ANN)
+    directory.invalidate()
+    assert directory.at_hand(ANN) is None
+
+
 async def test_unknown_users_are_remembered_like_known_ones(directory, upstream, autojump_clock):
     assert await directory.fetch(UserRequest(UserName("eve", "admin"))) is None
     assert await directory.fetch(UserRequest(UserName("eve", "admin"))) is None
@@ -434,6 +450,15 @@ async def test_a_files_roles_on_admin_are_named_and_no_others(tmp_path):
     path.write_text("users: []\nroles:\n- {role: new, db: admin, privileges: [], roles: []}\n")
     await reload(directory)
     assert await directory.admin_role_names() == {"new"}
+
+
+async def test_everybody_in_a_file_is_at_hand_and_who_is_not_in_it_too(tmp_path):
+    path = tmp_path / "users.yaml"
+    write(path, "ann")
+    directory = FileDirectory(str(path))
+    assert directory.at_hand(ANN) == (await directory.fetch(ANN),)
+    assert directory.at_hand(ANN) != (None,)
+    assert directory.at_hand(UserRequest(UserName("nobody", "admin"))) == (None,)
 
 
 async def test_users_are_answered_for_while_the_file_is_read_again(tmp_path, monkeypatch):

@@ -137,6 +137,27 @@ async def test_clients_wait_while_the_output_does_not_take_lines_and_nothing_is_
     assert numbers(output.files[0]) == list(range(3 * QUEUE_LINES))
 
 
+async def test_events_are_taken_at_once_until_the_queue_is_full_and_keep_their_order(nursery):
+    output = FakeOutput()
+    sink = LineSink(output)
+    assert all(sink.take(event(number)) for number in range(QUEUE_LINES))
+    assert not sink.take(event(-1))
+    nursery.start_soon(sink.write, event(QUEUE_LINES))
+    await trio.testing.wait_all_tasks_blocked()
+    assert not sink.take(event(-1))
+    nursery.start_soon(sink.run)
+    await until(lambda: len(numbers(output.files[0])) == QUEUE_LINES + 1)
+    assert sink.take(event(QUEUE_LINES + 1))
+    await sink.aclose()
+    assert numbers(output.files[0]) == list(range(QUEUE_LINES + 2))
+    with pytest.raises(trio.ClosedResourceError):
+        sink.take(event(-1))
+
+
+def test_a_sink_that_discards_takes_everything():
+    assert DiscardingSink().take(event())
+
+
 async def test_a_full_disk_is_tried_again_until_it_takes_the_line(
     nursery, autojump_clock, caplog, monkeypatch
 ):

@@ -658,3 +658,11 @@ def test_ends_that_are_put_off_again_and_again_take_one_place_a_user():
 @pytest.mark.parametrize(("watch", "expected"), [(5, 5), (60, 30)])
 def test_sessions_are_looked_at_often_enough_for_the_bound(base, ldap, watch, expected):
     assert ldap_users(base, ldap, 90, watch, 30).watch_secs == expected
+
+
+async def test_of_users_of_the_directory_nobody_is_at_hand_and_of_others_who_is_at_hand_below(users, base):
+    other = UserRequest(UserName("ann", "admin"))
+    base.at_hand = lambda request: (request,)
+    assert users.at_hand(other) == (other,)
+    await users.fetch(ANN)
+    assert users.at_hand(ANN) is None
