@@ -14,12 +14,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from mongoguard.command.arguments import is_absent
 from mongoguard.command.command import Command
 from mongoguard.effects import AwaitTopologyChange, Flow, Now, perform
 from mongoguard.errors import CommandError, ErrorCode
 from mongoguard.proxy.deployment import DeploymentView, PresentAs
+from mongoguard.proxy.hello_arguments import check_arguments, compressors_wanted
 from mongoguard.proxy.topology_version import MIN_STREAM_SECS, AwaitableHello, topology_version
-from mongoguard.wire.document import BOOL, DECIMAL128, DOCUMENT, DOUBLE, INT32, INT64, NULL, Document
+from mongoguard.wire.document import DOCUMENT, Document
 
 if TYPE_CHECKING:
     from mongoguard.proxy.client_session import ClientSession
@@ -31,8 +33,9 @@ def hello(session: ClientSession, command: Command) -> Flow[dict[str, Any]]:
     """Unknown fields are ignored: drivers add some every year."""
     body = command.body
     _check_client_metadata(session, body)
-    is_load_balanced = _is_load_balanced(body)
-    says_hello_ok = _says_hello_ok(body)
+    check_arguments(body)
+    is_load_balanced = body.truthy("loadBalanced")
+    says_hello_ok = not is_absent(body, "helloOk")  # whatever its value, as in mongod
     yield from _await_change(session, body)
     view, deployment = session.deployment, session.deployment.current
     version = topology_version(view.process_id, view.counter)
@@ -92,26 +95,6 @@ def _await_change(session: ClientSession, body: Document) -> Flow[None]:
         yield from perform(AwaitTopologyChange(view.counter, seconds))
 
 
-def _is_load_balanced(body: Document) -> bool:
-    if body.type_of("loadBalanced") not in (None, NULL, BOOL):
-        raise CommandError(
-            ErrorCode.TYPE_MISMATCH,
-            f"BSON field 'hello.loadBalanced' is the wrong type '{body.type_name('loadBalanced')}', "
-            "expected type 'bool'",
-        )
-    return body.truthy("loadBalanced")
-
-
-def _says_hello_ok(body: Document) -> bool:
-    if body.type_of("helloOk") not in (None, NULL, BOOL, INT64, INT32, DECIMAL128, DOUBLE):
-        raise CommandError(
-            ErrorCode.TYPE_MISMATCH,
-            f"BSON field 'hello.helloOk' is the wrong type '{body.type_name('helloOk')}', "
-            "expected types '[bool, long, int, decimal, double']",
-        )
-    return body.type_of("helloOk") not in (None, NULL)  # whatever its value, as in mongod
-
-
 def _check_client_metadata(session: ClientSession, body: Document) -> None:
     if "client" not in body:
         return
@@ -129,8 +112,7 @@ def _check_client_metadata(session: ClientSession, body: Document) -> None:
 
 
 def _negotiated_compression(session: ClientSession, body: Document) -> dict[str, Any]:
-    wanted = body.strings("compression") or []
-    agreed = [name for name in wanted if name in session.settings.compressors]
+    agreed = [name for name in compressors_wanted(body) if name in session.settings.compressors]
     return {"compression": agreed} if agreed else {}
 
 

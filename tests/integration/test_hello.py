@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bson import Decimal128, Int64, ObjectId
+from bson import Decimal128, Int64, MinKey, ObjectId, Timestamp
 from pymongo import MongoClient, monitoring
 
 from tests.rawwire import (
@@ -78,16 +78,53 @@ def bodies(own: dict[str, Any]) -> Iterator[tuple[dict[str, Any], int]]:
     yield {}, EXHAUST_ALLOWED
     yield {"topologyVersion": own}, EXHAUST_ALLOWED
     yield {"maxAwaitTimeMS": 5}, EXHAUST_ALLOWED
-    for name, values in {"helloOk": ("x", [], 1, None), "loadBalanced": ("x", 1, None)}.items():
+    safe_bools = ("x", [], {}, 1, 0.5, None, Decimal128("1"), Timestamp(1, 1))
+    versions = {"minWireVersion": 0, "maxWireVersion": 17}
+    for name, values in {
+        "helloOk": safe_bools,
+        "forShell": safe_bools,
+        "hangUpOnStepDown": safe_bools,
+        "loadBalanced": ("x", 1, None),
+        "hostInfo": ("x", "", 5, None, [], ["x"], {}, True, b"x", MinKey()),
+        "compression": (
+            *("snappy", 5, None, {}, {"0": "snappy"}, True, b"x", MinKey(), [], [5], [["zlib"]]),
+            *(
+                ["x"],
+                [""],
+                [None],
+                ["snappy"],
+                ["snappy", 5],
+                [None, "zlib"],
+                ["zlib", "zlib", "no\0op", "noop"],
+            ),
+        ),
+        "internalClient": (
+            *("x", 5, None, [], [versions], True, {}, {"x": 1}, versions, {**versions, "x": 1}),
+            *(
+                {"minWireVersion": 0},
+                {"maxWireVersion": 17},
+                {"maxWireVersion": None},
+                {"maxWireVersion": "17"},
+            ),
+            *({**versions, "minWireVersion": value} for value in (None, True, 1.5, "x", Int64(1), -5, 99)),
+        ),
+    }.items():
         for value in values:
             yield {name: value}, 0
+    for one, other in (("compression", "hostInfo"), ("internalClient", "helloOk"), ("client", "compression")):
+        yield {one: 5.5, other: "x"}, 0
+        yield {other: 5.5, one: "x"}, 0
+    yield {"compression": None, "topologyVersion": 5}, 0
+    yield {"compression": None, "speculativeAuthenticate": {}}, 0
+    yield {"compression": 5, "saslSupportedMechs": "x"}, 0
     for more in ({"apiVersion": "1", "apiStrict": True}, {"apiVersion": "2"}, {"apiStrict": True}):
         yield more, 0
 
 
 def outcome(message: Message) -> tuple[Any, ...]:
     reply = message.document
-    return reply["ok"], reply.get("code"), reply.get("codeName"), reply.get("errmsg"), message.flags
+    told = (reply.get(name) for name in ("ok", "code", "codeName", "errmsg", "helloOk", "compression"))
+    return *told, message.flags
 
 
 @pytest.mark.parametrize("name", ["hello", "isMaster"])

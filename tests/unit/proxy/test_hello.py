@@ -455,3 +455,80 @@ def test_a_stream_that_wants_no_replies_is_none():
     play = ask(session, EXHAUST_ALLOWED | MORE_TO_COME, topologyVersion=seen(session), maxAwaitTimeMS=5)
     told(play.expect(AwaitTopologyChange).answer(None)).silence()
     assert session.streaming.next_request is None
+
+
+WIRE_VERSIONS = {"minWireVersion": 0, "maxWireVersion": 17}
+
+
+@pytest.mark.parametrize(
+    ("argument", "code", "text"),
+    [
+        (
+            {"compression": "snappy"},
+            14,
+            "hello.compression' is the wrong type 'string', expected type 'array'",
+        ),
+        ({"compression": {"0": "snappy"}}, 14, "wrong type 'object', expected type 'array'"),
+        ({"compression": None}, 10065, "invalid parameter: expected an object (compression)"),
+        (
+            {"compression": ["snappy", 1]},
+            14,
+            "hello.compression.1' is the wrong type 'int', expected type 'string'",
+        ),
+        ({"compression": [["snappy"]]}, 14, "hello.compression.0' is the wrong type 'array'"),
+        ({"hostInfo": 5}, 14, "hello.hostInfo' is the wrong type 'int', expected type 'string'"),
+        (
+            {"internalClient": "x"},
+            14,
+            "hello.internalClient' is the wrong type 'string', expected type 'object'",
+        ),
+        ({"internalClient": []}, 14, "wrong type 'array', expected type 'object'"),
+        (
+            {"internalClient": {}},
+            40414,
+            "hello.internalClient.maxWireVersion' is missing but a required field",
+        ),
+        ({"internalClient": {"maxWireVersion": None}}, 40414, "missing but a required field"),
+        (
+            {"internalClient": {**WIRE_VERSIONS, "x": 1}},
+            40415,
+            "hello.internalClient.x' is an unknown field.",
+        ),
+        (
+            {"internalClient": {**WIRE_VERSIONS, "minWireVersion": True}},
+            14,
+            "minWireVersion' is the wrong type 'bool', expected types '[long, int, decimal, double']",
+        ),
+        ({"forShell": "x"}, 14, "hello.forShell' is the wrong type 'string', expected types '[bool, long"),
+        (
+            {"hangUpOnStepDown": []},
+            14,
+            "hello.hangUpOnStepDown' is the wrong type 'array', expected types '[bool",
+        ),
+        ({"hostInfo": 5, "compression": 5}, 14, "hello.hostInfo'"),
+        ({"compression": 5, "hostInfo": 5}, 14, "hello.compression'"),
+        ({"compression": 5, "client": 5}, 14, "client metadata"),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_refused_as_mongod_refuses_it(argument, code, text):
+    reply = hello(make_session(), **argument)
+    assert (reply["ok"], reply["code"]) == (0.0, code)
+    assert text in reply["errmsg"]
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        {"hostInfo": "app7.example"},
+        {"hostInfo": None},
+        {"internalClient": None},
+        {"internalClient": WIRE_VERSIONS},
+        {"internalClient": {"maxWireVersion": 17.5, "minWireVersion": None}},
+        {"forShell": Decimal128("1"), "hangUpOnStepDown": False},
+        {"backpressure": True, "nobody knows": [{}]},
+    ],
+)
+def test_what_is_no_more_than_said_changes_nothing(argument):
+    """Not even that a client calls itself a server."""
+    session = make_session()
+    assert hello(session, **argument) == {**hello(session), "topologyVersion": seen(session)}

@@ -84,7 +84,9 @@ def test_compressors_are_agreed_on_in_the_clients_order():
     session = make_session(settings=SessionSettings(compressors=("snappy", "zlib")))
     assert hello(session, compression=["zlib", "zstd", "snappy"])["compression"] == ["zlib", "snappy"]
     assert "compression" not in hello(session, compression=["zstd"])
-    assert "compression" not in hello(session, compression=[5])
+    assert hello(session, compression=[None, "zlib", "zlib"])["compression"] == ["zlib", "zlib"]
+    for nothing in ([], [None], ["noop"], ["ZLIB"], [""]):
+        assert "compression" not in hello(session, compression=nothing)
     assert "compression" not in hello(session)
 
 
