@@ -176,7 +176,6 @@ class ClientConnection:
             self.busy_since = None
             if self.is_draining:
                 return
-            self._reader.max_message_bytes = session.max_message_bytes
             message = await self._next_message()
 
     async def _stream(self, first: bytes) -> None:
@@ -221,6 +220,7 @@ class ClientConnection:
 
     async def _next_message(self) -> bytes | Begun | None:
         """The next message, or what quick requests leave to do; None when the client has left."""
+        self._reader.max_message_bytes = self.session.max_message_bytes
         message = self._reader.next_message()
         if message is not None:
             # Others have their turn: a chunk may hold a thousand messages.
@@ -246,6 +246,8 @@ class ClientConnection:
     async def _read_on(self, chunk: bytes) -> bytes | None:
         if not chunk:
             return None
+        # Somebody may have logged in or out while the task slept.
+        self._reader.max_message_bytes = self.session.max_message_bytes
         message = self._reader.receive(chunk)
         return message if message is not None else await self._read_rest()
 

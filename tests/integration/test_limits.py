@@ -561,7 +561,9 @@ def test_a_full_pool_makes_requests_wait_and_then_fail(
         assert beside(200)["ok"] == 1
         refused = beside(3000)
         assert (refused["code"], refused["codeName"]) == (6, "HostUnreachable")
-        assert refused["errmsg"].startswith("mongoguard cannot reach the upstream: all 1 connections to ")
+        assert refused["errmsg"].startswith("mongoguard cannot reach the upstream: all connections ")
+        assert "127.0.0.1" not in refused["errmsg"], "where the server is, is the administrator's to know"
+        assert f"all 1 connections to {guard_standalone.upstream.address} are busy" in guard.log
         assert second.command("limits", {"find": "one"})["ok"] == 1, "the place is free again"
 
 
@@ -714,6 +716,18 @@ def test_a_client_that_sends_faster_than_the_upstream_takes_is_slowed_down(
         sent.join(30)
         assert all(reply["ok"] == 1 for reply in replies)
         assert raw.command("limits", {"drop": "sent"})["ok"] == 1
+
+
+def test_the_first_message_after_a_login_may_be_long_and_after_a_logout_not(guard_standalone: Guard) -> None:
+    long = {"_id": 1, "padding": "x" * 200_000}
+    with RawConnection(guard_standalone.address) as raw:
+        raw.log_in("root", password_of("root"))
+        reply = raw.command("limits", {"insert": "long"}, sequence_section("documents", [long]))
+        assert reply["ok"] == 1.0, reply
+        assert raw.command("limits", {"drop": "long"})["ok"] == 1.0
+        assert raw.command("admin", {"logout": 1})["ok"] == 1.0
+        with pytest.raises((ConnectionEnded, ConnectionError)):
+            raw.command("limits", {"insert": "long"}, sequence_section("documents", [long]))
 
 
 def test_a_message_of_48_mb_passes_and_replies_of_16_mb_and_a_longer_message_does_not(
