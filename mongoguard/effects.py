@@ -219,6 +219,8 @@ class Relay(Effect[RelayedReply]):
     `server` is the address that must serve it (a cursor's). Without one it goes where `read_preference` says, None
     being the primary. `transaction`: the session's id, for a request in a transaction: of several mongos, all requests
     with that id go to one. `changes_users`: whatever comes of it, users cached by the directory must not be used again.
+    `documents_pass`: the client gets the reply's documents as they are, so that they may go on while they come; the
+    answer may then be the reply without them (`wire.long_reply`), and what is returned for it must be that very object.
     Raises `UpstreamUnavailable` when nothing was sent, `UpstreamConnectionLost` when the connection broke after that.
     """
 
@@ -227,6 +229,7 @@ class Relay(Effect[RelayedReply]):
     changes_users: bool = False
     read_preference: ReadPreference | None = None
     transaction: bytes | None = None
+    documents_pass: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,7 +254,8 @@ class ClientSession:
         changes_users = row.changes_users or (command.db == "admin" and command.target in _USER_COLLECTIONS)
         if narrowed is None and not changes_users:
             repeats.learn(self, message)
-        reply = yield from self.relay(message, narrowed, changes_users=changes_users)
+        passes = row.opens_cursor and not self._filters_collections(command)
+        reply = yield from self.relay(message, narrowed, changes_users=changes_users, documents_pass=passes)
         if "autocommit" in command.body.fields:
             self.transactions.note(self.user, command, reply.message)
         event = (
@@ -275,6 +276,7 @@ class ClientSession:
         *,
         server: str | None = None,
         changes_users: bool = False,
+        documents_pass: bool = False,
     ) -> Flow[RelayedReply]:
         """Send an allowed message upstream. Raises `CommandError` 6, retryable, when there is no upstream."""
         fields, default = message.body.fields, self.deployment.current.default_read_preference
@@ -283,7 +285,7 @@ class ClientSession:
             route = route_of(message, default if server is None else None)
             narrowed = route.onto(narrowed)
         data = message_for_upstream(message, self.identity, narrowed, keep_session=not self._is_stranger)
-        relay = Relay(data, server, changes_users, route.read_preference, route.transaction)
+        relay = Relay(data, server, changes_users, route.read_preference, route.transaction, documents_pass)
         try:
             reply = yield from perform(relay)
         except UpstreamUnavailable as error:

@@ -60,7 +60,8 @@ def get_more(session: ClientSession, message: OpMsg, command: Command) -> Flow[b
     entry.check(claim)
     if not session.authorization.authorize(entry.requirement).allowed:
         raise CommandError(ErrorCode.UNAUTHORIZED, f"not authorized for getMore with cursor id {cursor_id}")
-    reply = (yield from session.relay(message, server=entry.server)).message
+    passes = not entry.only_authorized
+    reply = (yield from session.relay(message, server=entry.server, documents_pass=passes)).message
     opened = cursor_in_reply(reply)
     if opened is None:
         if error_code_in_reply(reply) == ErrorCode.CURSOR_NOT_FOUND:

@@ -110,7 +110,7 @@ def find_repeat(session: ClientSession, data: bytes) -> Repeat | None:
 def answer(session: ClientSession, data: bytes, repeat: Repeat) -> Flow[bytes]:
     """Relay it. It is read only when its reply is no plain success."""
     session.streaming.end()
-    relay = Relay(repeat.message)
+    relay = Relay(repeat.message, documents_pass=repeat.opens_cursor)
     try:
         reply = yield from perform(relay)
     except UpstreamUnavailable as error:

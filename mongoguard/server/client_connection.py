@@ -29,6 +29,7 @@ from mongoguard.effects import (
     Now,
     RandomBytes,
     Relay,
+    RelayedReply,
     StateChanged,
 )
 from mongoguard.errors import (
@@ -193,7 +194,7 @@ class ClientConnection:
 
     async def _answer(self, data: bytes | Begun) -> bytes | None:
         if isinstance(data, Begun):
-            return data.unsent if data.flow is None else await self._carry_out(data.flow, effect=data.effect)
+            return await self._finish(data)
         if data[12:16] != _COMPRESSED:
             return await self._carry_out(self.session.handle(data), len(data))
         limit = min(self.session.max_message_bytes, MAX_MESSAGE_BYTES)
@@ -203,6 +204,12 @@ class ClientConnection:
         if reply is None:
             return None
         return await self._in_thread_if_long(len(reply), compress_message, reply, compressor)
+
+    async def _finish(self, begun: Begun) -> bytes | None:
+        if begun.flow is None:
+            return begun.unsent
+        reply = await self._carry_out(begun.flow, effect=begun.effect)
+        return reply if begun.passed_on is None else begun.passed_on.rest(reply)
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
@@ -309,7 +316,12 @@ class ClientConnection:
                 await self._shell.users_changed()
 
     async def _finish_exchange(self, effect: FinishExchange) -> Any:
-        return await effect.pool.finish(effect.connection, effect.sent_at, effect.unsent, effect.received)
+        pool, connection, passed_on = effect.pool, effect.connection, effect.passed_on
+        if passed_on is None:
+            return await pool.finish(connection, effect.sent_at, effect.unsent, effect.received)
+        rest = await pool.finish_long(connection, effect.sent_at, passed_on.reply.bytes_missing)
+        passed_on.unsent += passed_on.reply.take(rest)
+        return RelayedReply(passed_on.reply.shortened or b"", pool.address)
 
     async def _await_topology_change(self, effect: AwaitTopologyChange) -> None:
         """Cheap for thousands of monitors: one task and one deadline each, and no look at the socket twice a second."""

@@ -18,11 +18,14 @@ import trio
 from outcome import Error, Value
 
 from mongoguard.effects import Effect, Flow, Now, Relay, RelayedReply
+from mongoguard.errors import ProtocolError, UpstreamConnectionLost
 from mongoguard.proxy.client_session import ClientSession
 from mongoguard.server.ready_sockets import ReadySockets
+from mongoguard.server.splicing import pipe
 from mongoguard.server.transport import CHUNK_BYTES, Transport
 from mongoguard.server.upstream import ServerPool, Upstream
 from mongoguard.server.upstream_connection import UpstreamConnection
+from mongoguard.wire.long_reply import LongReply, begin_long_reply
 from mongoguard.wire.message import HEADER_SIZE, OpCode
 
 __all__ = ["Begun", "FinishExchange", "QuickRequests"]
@@ -30,14 +33,33 @@ __all__ = ["Begun", "FinishExchange", "QuickRequests"]
 _PLAIN_OP_MSG = OpCode.MSG.to_bytes(4, "little") + bytes(4)
 """Opcode and flags: no checksum, an answer is wanted, and only one."""
 
+MAX_MOVES = 4
+"""How often more of a long reply goes on before others have their turn; each is some 0.1 MB, and costs 20 µs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A request for the task to finish: a flow and what it asks for, or, without one, the rest of its reply."""
+    """A request for the task to finish: a flow and what it asks for, or, without one, the rest of its reply.
+
+    `passed_on`: a reply of which only `unsent` and what was held back are left to send, once the flow has had it.
+    """
 
     flow: Flow[bytes | None] | None
     effect: Effect[Any] | None = None
     unsent: bytes = b""
+    passed_on: PassedOn | None = None
+
+
+@dataclass(slots=True)
+class PassedOn:
+    """A long reply that goes on to the client while it comes. `unsent`: what the client has not taken yet."""
+
+    reply: LongReply
+    unsent: bytes = b""
+
+    def rest(self, reply: bytes | None) -> bytes:
+        """What is left to send when the flow has returned `reply`. Raises `ProtocolError` if that is another one."""
+        return self.unsent + self.reply.end_of(reply)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +71,7 @@ class FinishExchange(Effect[RelayedReply]):
     sent_at: float
     unsent: bytes = b""
     received: bytes = b""
+    passed_on: PassedOn | None = None
 
 
 class Owner(Protocol):
@@ -66,9 +89,11 @@ class QuickRequests:
 
     __slots__ = (
         "_connection",
+        "_documents_pass",
         "_flow",
         "_has_more",
         "_owner",
+        "_passed_on",
         "_pool",
         "_ready",
         "_sent_at",
@@ -98,6 +123,10 @@ class QuickRequests:
         self._pool: ServerPool | None = None
         self._connection: UpstreamConnection | None = None
         self._sent_at = 0.0
+        self._documents_pass = False
+        self._passed_on: PassedOn | None = (
+            None  # of the request whose reply is waited for, or was just answered
+        )
 
     async def serve(self) -> bytes | Begun:
         """Serve requests until there is something for the task: bytes as `Transport.receive` gives them, or a request.
@@ -114,7 +143,7 @@ class QuickRequests:
     def _give_up(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None
         flow, connection, pool = self._flow, self._connection, self._pool
-        self._flow = self._connection = self._pool = None
+        self._flow = self._connection = self._pool = self._passed_on = None
         if connection is not None and pool is not None:
             connection.on_news = None
             pool.drop(connection)  # closing it is what makes the server stop the work
@@ -165,9 +194,17 @@ class QuickRequests:
             self._fail(error)
         else:
             if not is_under_way:
-                self._hand_over(Begun(flow, effect))
+                passed_on, self._passed_on = self._passed_on, None
+                self._hand_over(Begun(flow, effect, passed_on=passed_on))
 
     def _reply(self, reply: bytes | None) -> None:
+        if self._passed_on is not None:
+            passed_on, self._passed_on = self._passed_on, None
+            try:
+                reply = passed_on.rest(reply)
+            except ProtocolError as error:
+                self._fail(error)
+                return
         if reply is not None:
             try:
                 count = self._transport.send_now(reply)
@@ -187,7 +224,8 @@ class QuickRequests:
 
     def _relay(self, flow: Flow[bytes | None], effect: Relay) -> bool:
         """Whether the request is on its way; if not, nothing was done."""
-        pool = self._upstream.pool_at_once(effect)
+        # A flow that asks once more, after a part of a reply was sent, can only fail: the task does that.
+        pool = None if self._passed_on is not None else self._upstream.pool_at_once(effect)
         connection = None if pool is None else pool.take_at_once()
         if pool is None or connection is None:
             return False
@@ -205,22 +243,134 @@ class QuickRequests:
             )
             return True
         self._flow, self._pool, self._connection = flow, pool, connection
+        self._documents_pass = effect.documents_pass and not (
+            self._transport.hides_news or connection.hides_news
+        )
         return True
 
     def _reply_came(self) -> None:
         flow, pool, connection = self._flow, self._pool, self._connection
         if flow is None or pool is None or connection is None:
             return
+        if self._passed_on is not None:
+            self._pass_on(flow, pool, connection, self._passed_on)
+            return
         data = connection.receive_at_once()
         if data is None:
             return
+        if _is_whole(data) and connection.is_answer(data):
+            self._answered(flow, pool, connection, data)
+            return
+        if not self._begin_passing_on(flow, pool, connection, data):
+            self._finish_in_task(flow, FinishExchange(pool, connection, self._sent_at, received=data))
+
+    def _begin_passing_on(
+        self, flow: Flow[bytes | None], pool: ServerPool, connection: UpstreamConnection, data: bytes
+    ) -> bool:
+        """Whether these are the first bytes of a reply that may go on while it comes."""
+        reply = begin_long_reply(data) if self._documents_pass and connection.is_answer(data) else None
+        if reply is None:
+            return False
+        self._passed_on = PassedOn(reply)
+        documents = reply.take(data)
+        try:
+            count = self._transport.send_now(documents)
+        except OSError as error:
+            self._break_off(flow, pool, connection, error)
+            return True
+        if count == len(documents):
+            self._pass_on(flow, pool, connection, self._passed_on)
+        else:
+            self._finish_slowly(flow, pool, connection, self._passed_on, documents[count:].tobytes())
+        return True
+
+    def _pass_on(
+        self,
+        flow: Flow[bytes | None],
+        pool: ServerPool,
+        connection: UpstreamConnection,
+        passed_on: PassedOn,
+    ) -> None:
+        """What has come of a long reply goes on to the client, until nothing more has or its socket is full."""
+        reply = passed_on.reply
+        for _ in range(MAX_MOVES):
+            try:
+                unsent = self._move_documents(connection, reply) if reply.documents_missing else b""
+            except BlockingIOError:
+                return
+            except (OSError, UpstreamConnectionLost) as error:
+                self._break_off(flow, pool, connection, error)
+                return
+            if unsent:
+                self._finish_slowly(flow, pool, connection, passed_on, unsent)
+                return
+            if not reply.documents_missing:
+                self._receive_end(flow, pool, connection, passed_on)
+                return
+        self._ready.call_again(self._reply_came)
+
+    def _move_documents(self, connection: UpstreamConnection, reply: LongReply) -> bytes:
+        """Returns what the client does not take now. Raises BlockingIOError when nothing has come."""
+        count = connection.take_at_once(reply.documents_missing)
+        reply.passed(count)
+        return pipe().give(self._transport.fileno(), count)
+
+    def _receive_end(
+        self,
+        flow: Flow[bytes | None],
+        pool: ServerPool,
+        connection: UpstreamConnection,
+        passed_on: PassedOn,
+    ) -> None:
+        data = connection.receive_at_once()
+        if data is None:
+            return
+        reply = passed_on.reply
+        try:
+            reply.take(data)
+        except UpstreamConnectionLost as error:
+            self._break_off(flow, pool, connection, error)
+            return
+        if reply.shortened is not None:
+            self._answered(flow, pool, connection, reply.shortened)
+        else:  # the connection is lost, or the end comes in pieces
+            self._finish_slowly(flow, pool, connection, passed_on, b"")
+
+    def _finish_slowly(
+        self,
+        flow: Flow[bytes | None],
+        pool: ServerPool,
+        connection: UpstreamConnection,
+        passed_on: PassedOn,
+        unsent: bytes,
+    ) -> None:
+        """The task receives the rest before it sends it: a client that is slow holds no connection of the pool."""
+        passed_on.unsent = unsent
+        self._finish_in_task(flow, FinishExchange(pool, connection, self._sent_at, passed_on=passed_on))
+
+    def _break_off(
+        self, flow: Flow[bytes | None], pool: ServerPool, connection: UpstreamConnection, error: Exception
+    ) -> None:
+        self._end_exchange(connection)
+        pool.drop(connection)
+        flow.close()
+        self._fail(error)
+
+    def _answered(
+        self, flow: Flow[bytes | None], pool: ServerPool, connection: UpstreamConnection, reply: bytes
+    ) -> None:
+        self._end_exchange(connection)
+        pool.give_back(connection, self._sent_at)
+        self._advance(flow, RelayedReply(reply, pool.address))
+
+    def _finish_in_task(self, flow: Flow[bytes | None], effect: FinishExchange) -> None:
+        self._end_exchange(effect.connection)
+        passed_on, self._passed_on = self._passed_on, None
+        self._hand_over(Begun(flow, effect, passed_on=passed_on))
+
+    def _end_exchange(self, connection: UpstreamConnection) -> None:
         self._flow = self._pool = self._connection = None
         connection.on_news = None
-        if not _is_whole(data) or not connection.is_answer(data):
-            self._hand_over(Begun(flow, FinishExchange(pool, connection, self._sent_at, received=data)))
-            return
-        pool.give_back(connection, self._sent_at)
-        self._advance(flow, RelayedReply(data, pool.address))
 
 
 def _is_whole(data: bytes) -> bool:

@@ -153,6 +153,16 @@ class ServerPool:
         self.give_back(connection, sent_at)
         return RelayedReply(reply, self.address)
 
+    async def finish_long(self, connection: UpstreamConnection, sent_at: float, missing: int) -> bytes:
+        """The last `missing` bytes of a reply. Raises `UpstreamConnectionLost`."""
+        try:
+            rest = await connection.receive_rest(missing)
+        except BaseException:
+            self.drop(connection)
+            raise
+        self.give_back(connection, sent_at)
+        return rest
+
     @property
     def _replies_soon(self) -> bool:
         """Whether this server has answered its last requests so soon that looking is cheaper than sleeping."""

@@ -75,7 +75,7 @@ class Transport(Protocol):
     def receive_now(self) -> bytes | None:
         """What has come, as `receive`; None when nothing has."""
 
-    def send_now(self, data: bytes) -> int:
+    def send_now(self, data: bytes | memoryview) -> int:
         """Send what can be sent without waiting, and return how many bytes that were."""
 
     def has_news(self) -> bool:
@@ -162,7 +162,7 @@ class SocketTransport:
         except BlockingIOError:
             return None
 
-    def send_now(self, data: bytes) -> int:
+    def send_now(self, data: bytes | memoryview) -> int:
         """See `Transport`."""
         try:
             return self._socket.send(data)
@@ -244,7 +244,7 @@ class TLSTransport:
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
 
-    def send_now(self, data: bytes) -> int:
+    def send_now(self, data: bytes | memoryview) -> int:
         """See `Transport`."""
         try:
             return self._socket.send(data)

@@ -24,6 +24,7 @@ from mongoguard.errors import (
     UpstreamUnavailable,
 )
 from mongoguard.server.ready_sockets import ReadySockets
+from mongoguard.server.splicing import pipe
 from mongoguard.server.transport import (
     SocketTransport,
     TLSTransport,
@@ -153,6 +154,26 @@ class UpstreamConnection:
         except BROKEN:
             return b""
 
+    @property
+    def hides_news(self) -> bool:
+        """See `Transport`. Without TLS, what comes may be taken by `take_at_once`."""
+        return self._transport.hides_news
+
+    def take_at_once(self, count: int) -> int:
+        """Up to `count` of the bytes that have come, into the process's pipe: give them on at once.
+
+        Raises BlockingIOError when nothing has come, `UpstreamConnectionLost` when the connection is lost.
+        """
+        try:
+            taken = pipe().take(self._transport.fileno(), count)
+        except BlockingIOError:
+            raise
+        except BROKEN as error:
+            raise UpstreamConnectionLost(f"{self.address}: {type(error).__name__}") from error
+        if not taken:
+            raise UpstreamConnectionLost(f"{self.address} closed the connection")
+        return taken
+
     def is_answer(self, reply: bytes) -> bool:
         """Whether a reply is to the request that was sent last."""
         return reply[8:12] == self._asked
@@ -171,6 +192,22 @@ class UpstreamConnection:
         except ProtocolError as error:
             raise UpstreamConnectionLost(f"{self.address} sent what is no message: {error}") from error
         return self._checked(reply)
+
+    async def receive_rest(self, count: int) -> bytes:
+        """The next `count` bytes of a reply that has begun. Raises `UpstreamConnectionLost`."""
+        rest, filled = bytearray(count), 0
+        try:
+            while filled < count:
+                with memoryview(rest)[filled:] as room:
+                    received = await self._transport.receive_into(room)
+                if not received:
+                    raise UpstreamConnectionLost(f"{self.address} closed the connection")
+                filled += received
+        except BROKEN as error:
+            raise UpstreamConnectionLost(f"{self.address}: {type(error).__name__}") from error
+        if self._transport.has_news():
+            raise UpstreamConnectionLost(f"{self.address} sent more than one reply")
+        return bytes(rest)
 
     def _tell(self) -> None:
         if self.on_news is not None:

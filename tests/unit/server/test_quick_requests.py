@@ -3,13 +3,16 @@
 The session is faked: it asks what the test says. Everything else is what runs in production.
 """
 
+import contextlib
 import socket
 import ssl
 import time
 from types import SimpleNamespace
 
+import bson
 import pytest
 import trio
+from bson import Int64
 
 from mongoguard.effects import Emit, Now, Relay, RelayedReply, perform
 from mongoguard.errors import ProtocolError, UpstreamConnectionLost
@@ -527,3 +530,178 @@ def test_records_of_tls_are_served_on_both_sides(tmp_path, size):
     handled, slow = run_with_ready_sockets(work)
     assert handled == 60
     assert slow <= 21  # the first, and those that came before their task slept again
+
+
+# ---- long replies that go on while they come ------------------------------------------------------------------------
+
+
+SOME = 100_000
+"""More than a chunk, and less than a socket holds."""
+
+
+def cursor_reply(request, size=400_000, cursor_id=0):
+    documents = [{"_id": i, "padding": "x" * 1000} for i in range(size // 1000)]
+    data = op_msg({"cursor": {"firstBatch": documents, "id": Int64(cursor_id), "ns": "d.c"}, "ok": 1.0})
+    return data[:8] + request[4:8] + data[12:]
+
+
+def reading(message):
+    """A flow whose reply's documents pass."""
+    answer = yield from perform(Relay(message, documents_pass=True))
+    return answer.message
+
+
+async def asked(guarded):
+    await guarded.arrive()
+    await guarded.send(guarded.client, REQUEST)
+    assert await guarded.receive(guarded.server) == REQUEST
+
+
+async def nothing_in_use(guarded):
+    while guarded.pool.in_use:  # noqa: ASYNC110  (a pool tells nobody)
+        await trio.sleep(0.001)
+
+
+async def all_of(guarded, reply, pieces=1):
+    """Sent in that many pieces; the client gets all of it."""
+    size = len(reply) // pieces + 1
+    got = []
+
+    async def take():
+        got.append(await guarded.receive(guarded.client, len(reply)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take)
+        for start in range(0, len(reply), size):
+            await guarded.send(guarded.server, reply[start : start + size])
+            await trio.lowlevel.checkpoint()
+    assert got == [reply]
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 7, 50])
+@pytest.mark.parametrize("size", [70_000, 400_000, 5_000_000])
+def test_the_documents_of_a_long_reply_come_whole(size, pieces):
+    async def test(guarded):
+        await asked(guarded)
+        await all_of(guarded, cursor_reply(REQUEST, size), pieces)
+        await guarded.ask(SECOND)
+        assert guarded.pool._idle == [guarded.upstream_connection]
+
+    run(test, reading)
+
+
+def test_documents_go_on_before_the_reply_has_all_come_and_its_end_only_after_the_flow_has_had_it():
+    seen = []
+
+    def knowing(message):
+        answer = yield from perform(Relay(message, documents_pass=True))
+        seen.append(answer.message)
+        return answer.message
+
+    async def test(guarded):
+        await asked(guarded)
+        seen.clear()
+        reply = cursor_reply(REQUEST, SOME, cursor_id=77)
+        await guarded.send(guarded.server, reply[:-1])
+        passed = await guarded.receive(guarded.client, len(reply) - 200)
+        assert bson.encode({"id": Int64(77)})[4:-1] not in passed
+        await trio.sleep(0.01)
+        with pytest.raises(BlockingIOError):
+            guarded.client.recv(1)
+        assert not seen
+        await guarded.send(guarded.server, reply[-1:])
+        assert passed + await guarded.receive(guarded.client, len(reply) - len(passed)) == reply
+        assert len(seen[0]) < 200, "the flow reads what is left of a reply without its documents"
+        await guarded.ask(SECOND)
+
+    run(test, knowing)
+
+
+def test_a_reply_whose_documents_may_not_pass_is_whole_before_a_byte_of_it_goes_on():
+    async def test(guarded):
+        await asked(guarded)
+        reply = cursor_reply(REQUEST)
+        await guarded.send(guarded.server, reply[:-1])
+        await trio.sleep(0.05)
+        with pytest.raises(BlockingIOError):
+            guarded.client.recv(1)
+        await all_of_rest(guarded, reply)
+
+    async def all_of_rest(guarded, reply):
+        await guarded.send(guarded.server, reply[-1:])
+        assert await guarded.receive(guarded.client, len(reply)) == reply
+
+    run(test)
+
+
+def test_a_flow_that_changes_a_reply_of_which_a_part_is_sent_ends_the_connection():
+    def changing(message):
+        yield from perform(Relay(message, documents_pass=message == REQUEST))
+        return reply_to(message)
+
+    async def test(guarded):
+        await guarded.send(guarded.client, SECOND)
+        assert await guarded.receive(guarded.server) == SECOND
+        await guarded.send(guarded.server, reply_to(SECOND))
+        assert await guarded.receive(guarded.client) == reply_to(SECOND)
+        await guarded.send(guarded.client, REQUEST)
+        assert await guarded.receive(guarded.server) == REQUEST
+        reply = cursor_reply(REQUEST)
+        got = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(guarded.send, guarded.server, reply)
+            got.append(await guarded.receive(guarded.client, 10 * len(reply)))
+        assert reply.startswith(got[0])
+        assert len(got[0]) < len(reply)
+
+    run(test, changing)
+
+
+def test_a_client_that_does_not_read_holds_no_connection_of_the_pool():
+    async def test(guarded):
+        await asked(guarded)
+        reply = cursor_reply(REQUEST, 6_000_000)
+        await guarded.send(
+            guarded.server, reply
+        )  # all of it is taken, of which the client has not read a byte
+        await nothing_in_use(guarded)
+        assert await guarded.receive(guarded.client, len(reply)) == reply
+        await guarded.ask(SECOND)
+
+    run(test, reading)
+
+
+@pytest.mark.parametrize("size", [SOME, 3_000_000])
+@pytest.mark.parametrize("more", [b"", b"bytes behind the reply"])
+def test_a_server_that_goes_in_the_middle_of_a_long_reply_or_says_too_much_ends_the_clients_connection(
+    more, size
+):
+    async def test(guarded):
+        await asked(guarded)
+        reply = cursor_reply(REQUEST, size)
+        await guarded.send(guarded.server, reply[:-1000])
+        if more:
+            await guarded.send(guarded.server, reply[-1000:] + more)
+        else:
+            guarded.server.close()
+        got = await guarded.receive(guarded.client, 10 * len(reply))
+        assert reply.startswith(got)
+        assert len(got) < len(reply)
+        assert guarded.pool.in_use == 0
+        assert not guarded.pool._idle
+
+    run(test, reading)
+
+
+def test_a_client_that_goes_in_the_middle_of_a_long_reply_leaves_no_connection_in_use():
+    async def test(guarded):
+        await asked(guarded)
+        reply = cursor_reply(REQUEST)
+        await guarded.send(guarded.server, reply[:100_000])
+        await guarded.receive(guarded.client)
+        guarded.client.close()
+        with contextlib.suppress(OSError):
+            await guarded.send(guarded.server, reply[100_000:])
+        await nothing_in_use(guarded)
+
+    run(test, reading)
