@@ -111,7 +111,9 @@ class RightsClient(RawClient):
             self._try_twice(place, granted)
             fine = True
         if not fine:
-            self._forget(place)
+            # The others may be as dead, and each would cost a deadline of its own: as drivers do, begin anew.
+            for other in range(VICTIMS):
+                self._forget(other)
 
     def _try_twice(self, place: int, granted: bool | None) -> None:
         """A connection that was closed while it was idle is no failure: there is a new one, as in a driver's pool."""
