@@ -59,6 +59,7 @@ class Fault:
     kills_clients: bool = False
     end: Callable[[Chaos, random.Random], None] | None = None
     """For one that goes on while everybody recovers from its beginning: how it ends. Then everybody recovers again."""
+    freezes_worker: bool = False
 
 
 def _pause(seconds: float) -> None:
@@ -251,7 +252,7 @@ ON_A_SET: Sequence[Fault] = (
     Fault("primary frozen", _freeze_primary),
     Fault("step-downs", _step_down_again_and_again),
     Fault("worker killed", _kill_worker),
-    Fault("worker frozen for good", _freeze_worker, end=_worker_is_replaced),
-    Fault("worker frozen for a while", _freeze_worker, end=_thaw_worker),
+    Fault("worker frozen for good", _freeze_worker, end=_worker_is_replaced, freezes_worker=True),
+    Fault("worker frozen for a while", _freeze_worker, end=_thaw_worker, freezes_worker=True),
     Fault("mongoguard suspended", _suspend),
 )

@@ -218,6 +218,17 @@ def test_a_good_storm_breaks_nothing() -> None:
     assert list(violations(GOOD)) == []
 
 
+def test_a_worker_that_was_frozen_may_be_given_up_once() -> None:
+    fault = Fault("frozen", lambda _chaos, _dice: None, freezes_worker=True)
+    log = "worker 1 (pid 7) has not answered for 10 s: it is stopped, or hangs"
+    frozen = dataclasses.replace(
+        GOOD, bouts=[*GOOD.bouts, dataclasses.replace(BOUT, fault=fault)], guard_log=log
+    )
+    assert list(violations(frozen)) == []
+    twice = dataclasses.replace(frozen, guard_log=f"{log}\n{log}")
+    assert "not frozen" in next(violations(twice))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -241,6 +252,8 @@ def test_a_good_storm_breaks_nothing() -> None:
         ({"prints": "pymongo.errors.OperationFailure: no, full error: {'code': 13}\n"}, "printed"),
         ({"guard_restarted": True}, "mongoguard has ended"),
         ({"guard_log": "Traceback (most recent call last)"}, "mongoguard logged"),
+        ({"guard_log": "worker 1 (pid 7) has not answered for 10 s: it"}, "gave up workers"),
+        ({"guard_log": "worker 1 (pid 7) does not confirm that users have changed, and is ended"}, "gave up"),
     ],
 )
 def test_each_law_is_judged(changes: dict[str, Any], words: str) -> None:
