@@ -64,6 +64,8 @@ class ServerPool:
         self._idle: list[UpstreamConnection] = []
         self._in_use: set[UpstreamConnection] = set()
         self._closed = False
+        self.answered = 0
+        """How many requests the server has answered."""
         self._usual_secs = 0.0
         self._connecting = 0
         self._ahead = 0
@@ -133,6 +135,7 @@ class ServerPool:
     def give_back(self, connection: UpstreamConnection, sent_at: float) -> None:
         """The connection's request has been answered."""
         self._in_use.discard(connection)
+        self.answered += 1
         now = time.monotonic()
         self._usual_secs += (now - sent_at - self._usual_secs) / 8
         if self._closed or self._waiting:

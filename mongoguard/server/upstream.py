@@ -76,6 +76,8 @@ class Upstream:
         self._pools: dict[str, ServerPool] = {}
         self._left: list[ServerPool] = []
         """Pools of servers that are gone or do not answer, with requests under way."""
+        self._answered_before = 0
+        """By servers whose pools are no more."""
         self._met: dict[str, Acquaintance] = {}
         self._usable: frozenset[str] = frozenset()
         """Servers that reads may be sent to: those that take the real user's name as the primary does."""
@@ -110,6 +112,12 @@ class Upstream:
     def impersonation(self) -> str:
         """How the upstream takes the real user's name: the field's name, or "none"."""
         return str(self.deployment.current.impersonation)
+
+    @property
+    def answered(self) -> int:
+        """How many requests the servers have answered."""
+        pools = (*self._pools.values(), *self._left)
+        return self._answered_before + sum(pool.answered for pool in pools)
 
     # ---- relaying ---------------------------------------------------------------------------------------------------
 
@@ -323,6 +331,7 @@ class Upstream:
             self._topology.refresh()
             for pool in self._pools.values():
                 pool.trim()
+            self._answered_before += sum(pool.answered for pool in self._left if not pool.in_use)
             self._left = [pool for pool in self._left if pool.in_use]
             async with trio.open_nursery() as nursery:
                 for pool in self._left:

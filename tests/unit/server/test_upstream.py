@@ -556,3 +556,23 @@ async def test_a_server_that_takes_no_more_connections_is_not_asked_all_the_time
         assert not upstream._pools["h:1"].lacks_connections
         nursery.cancel_scope.cancel()
     assert made
+
+
+async def test_answered_requests_are_counted_over_all_servers_of_now_and_before(connections, autojump_clock):
+    connections[1][0] = lambda c: c
+    async with open_upstream(settings()) as upstream, trio.open_nursery() as nursery:
+        nursery.start_soon(upstream.keep_up)
+        for address, count in (("h:1", 3), ("h:2", 2)):
+            for _ in range(count):
+                await upstream.relay(b"", address)
+        assert upstream.answered == 5
+        lost = connections[0][0]
+        lost.error = UpstreamConnectionLost("h:1")
+        with pytest.raises(UpstreamConnectionLost):
+            await upstream.relay(b"", "h:1")
+        assert upstream.answered == 5
+        upstream._topology.change(snapshot("h:2"))
+        await trio.sleep(3 * module.KEEP_UP_SECS)
+        assert "h:1" not in upstream._pools
+        assert (upstream._left, upstream.answered) == ([], 5)
+        nursery.cancel_scope.cancel()
