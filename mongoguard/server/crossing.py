@@ -146,10 +146,10 @@ class Crossing:
         async def look(worker: WorkerProcess) -> None:
             try:
                 answer = await worker.link.ask("give cursors", question, within_secs=LOOK_SECS, take=take)
-            except trio.TooSlowError:
+            except (LinkRefused, trio.TooSlowError):
                 silent.append(worker.number)
                 return
-            except (LinkLost, LinkRefused):
+            except LinkLost:
                 return
             match answer:
                 case {"cursors": [*theirs], "kept": [*not_given]}:
@@ -157,6 +157,7 @@ class Crossing:
                     kept.extend(not_given)
                 case _:
                     log.error("worker %d (pid %d) gives cursors that are none", worker.number, worker.pid)
+                    silent.append(worker.number)
 
         async with trio.open_nursery() as nursery:
             for worker in self._others(by):

@@ -151,7 +151,7 @@ async def test_an_answer_that_is_none_keeps_no_cursor_of_another_from_being_foun
     workers[1].odd_answer = answer
     workers[2].cursors[7] = "cursor"
     found = await ask(crossing, workers[0], "find cursors", ids=[7], claim=CLAIM)
-    assert found == {"cursors": ["cursor"], "kept": [], "silent": []}
+    assert found == {"cursors": ["cursor"], "kept": [], "silent": [1]}
     assert "worker 1 (pid 1) gives cursors that are none" in caplog.text
 
 
