@@ -35,6 +35,7 @@ RELOADABLE = frozenset(
         "systemLog.verbosity",
         "upstream.connectTimeoutMS",
         "upstream.maxPoolSize",
+        "upstream.minPoolSize",
         "upstream.serverSelectionTimeoutMS",
         "upstream.waitQueueTimeoutMS",
     ]

@@ -49,6 +49,8 @@ DEFAULT_HANDSHAKE_SECS = 30
 """A driver logs in within its connectTimeoutMS, 20 to 30 s by default, so nobody honest needs longer."""
 DEFAULT_MESSAGE_SECS = 60
 """48 MB arrive within this over 6.4 Mbit/s; a sender slower than that is an attack more often than a link."""
+MAX_MIN_POOL_SIZE = 1_000
+"""Connections kept ready per server: opened one after the other, at 20 ms of a server's time each, they take 20 s."""
 DEFAULT_SERVER_SELECTION_MS = 15_000
 """An election takes 12 s with mongod's own settings, and a driver asks twice; mongos waits as long for a primary."""
 DEFAULT_UNAUTHENTICATED_BYTES = 131072
@@ -232,6 +234,13 @@ class Upstream(Section):
         le=1_000_000,
         description="a number of connections, 0 for no limit",
     )
+    min_pool_size: int = Field(
+        default=0,
+        alias="minPoolSize",
+        ge=0,
+        le=MAX_MIN_POOL_SIZE,
+        description=f"a number of connections from 0 to {MAX_MIN_POOL_SIZE}",
+    )
     connect_timeout_ms: int = Field(
         default=10_000,
         alias="connectTimeoutMS",
@@ -253,6 +262,12 @@ class Upstream(Section):
         le=3_600_000,
         description="a number of milliseconds from 1 to 3600000",
     )
+
+    @model_validator(mode="after")
+    def _pool_sizes_fit(self) -> Upstream:
+        if 0 < self.max_pool_size < self.min_pool_size:
+            raise ValueError("upstream.minPoolSize must not be more than upstream.maxPoolSize")
+        return self
 
 
 class Security(Section):

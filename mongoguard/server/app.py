@@ -48,7 +48,7 @@ from mongoguard.server.ready_sockets import ready_sockets
 from mongoguard.server.shared_counts import Count, tell_status
 from mongoguard.server.shell import Shell
 from mongoguard.server.siblings import Siblings
-from mongoguard.server.sinks import AuditSink
+from mongoguard.server.sinks import AuditSink, CountingSink
 from mongoguard.server.standing_task import keep_running
 from mongoguard.server.tls import ListenerTLS
 from mongoguard.server.tls_context import LoadedTLS
@@ -107,7 +107,7 @@ class Application:
         withdraw = partial(withdraw_groups, self._connections)
         self._ldap_users = _ldap_users(settings, directory, ldap, withdraw)
         self._directory: UserDirectory = self._ldap_users or directory
-        self._sink = sink
+        self._sink = sink = CountingSink(sink)
         self._signing_keys = signing_keys
         self._tls = tls
         self._connection_ended = trio.Event()
@@ -332,6 +332,8 @@ class Application:
             Count.ARRIVING: self._arrivals.arriving,
             Count.ACCEPTED: self._connection_count,
             Count.CURSORS: len(self.cursors),
+            Count.RELAYED: self._upstream.answered,
+            Count.REFUSED: self._sink.refused,
         }[count]
 
     async def _drain(self) -> None:
@@ -346,7 +348,7 @@ class Application:
         """End long requests whose clients have left, so that the upstream stops working for nobody."""
         while True:
             await trio.sleep(WATCH_SECS)
-            for count in (Count.ACCEPTED, Count.CURSORS):
+            for count in (Count.ACCEPTED, Count.CURSORS, Count.RELAYED, Count.REFUSED):
                 self._siblings.counts.tell(count, self._status(count))
             before = time.monotonic() - WATCH_SECS
             for connection in list(self._connections):

@@ -25,7 +25,7 @@ from mongoguard.config.settings import Settings
 from mongoguard.errors import GuardError
 from mongoguard.model.names import UserName
 from mongoguard.model.restriction import Address
-from mongoguard.server.link import Answerer, AnswererAtOnce, Fields
+from mongoguard.server.link import Answerer, AnswererAtOnce, Fields, LinkLost, LinkRefused
 from mongoguard.server.user_connections import UserConnections
 from mongoguard.server.worker_process import WorkerProcess
 
@@ -132,23 +132,38 @@ class Crossing:
             self._found = trio.Event()
 
     async def _ask_for_cursors(self, by: WorkerProcess, question: Fields) -> Fields:
+        """What the others hand over and keep; `silent` are those that may know more, and do not say."""
         cursors: list[Any] = []
         kept: list[Any] = []
+        silent: list[int] = []
+        is_answered = False
+
+        def take(answer: Fields) -> None:
+            # Of one that was busy or stopped: it has forgotten what it gives, so somebody must have it.
+            if is_answered and answer.get("cursors"):
+                by.link.tell("take cursors", {"ids": question["ids"], "cursors": answer["cursors"]})
 
         async def look(worker: WorkerProcess) -> None:
-            match await worker.ask("give cursors", question, within_secs=LOOK_SECS):
+            try:
+                answer = await worker.link.ask("give cursors", question, within_secs=LOOK_SECS, take=take)
+            except (LinkRefused, trio.TooSlowError):
+                silent.append(worker.number)
+                return
+            except LinkLost:
+                return
+            match answer:
                 case {"cursors": [*theirs], "kept": [*not_given]}:
                     cursors.extend(theirs)
                     kept.extend(not_given)
-                case None:
-                    pass  # it does not answer, or says no
                 case _:
                     log.error("worker %d (pid %d) gives cursors that are none", worker.number, worker.pid)
+                    silent.append(worker.number)
 
         async with trio.open_nursery() as nursery:
             for worker in self._others(by):
                 nursery.start_soon(look, worker)
-        return {"cursors": cursors, "kept": kept}
+        is_answered = True
+        return {"cursors": cursors, "kept": kept, "silent": silent}
 
     def _exception_closed(self, _fields: dict[str, Any]) -> Fields:
         if not self.exception_is_closed:

@@ -5,7 +5,8 @@ In: messages to exchange. Out: replies. Must not know clients, other servers, or
 Nothing is pinned: a connection is held for one request only, so thousands of idle clients cost few sockets, and a slow
 query never blocks a quick one (unless `maxPoolSize` says so). The last used connection is used first (LIFO). Few are
 opened at a time ("Connection Monitoring And Pooling", maxConnecting): in a burst, most requests are served by a
-connection that another one gives back meanwhile.
+connection that another one gives back meanwhile. Somebody calls `warm` and `trim` now and then, and there are
+`minPoolSize` connections at least.
 """
 
 from __future__ import annotations
@@ -63,10 +64,16 @@ class ServerPool:
         self._idle: list[UpstreamConnection] = []
         self._in_use: set[UpstreamConnection] = set()
         self._closed = False
+        self.answered = 0
+        """How many requests the server has answered."""
         self._usual_secs = 0.0
         self._connecting = 0
+        self._ahead = 0
+        """How many of those that are being opened are for nobody in particular."""
+        self._given = 0
+        """How many were given to somebody who has not woken up yet."""
         self._waiting: deque[_Waiter] = deque()
-        """Somebody waits only while `MAX_CONNECTING` are being opened, so that the end of one of those wakes it."""
+        """Somebody waits only for those that are being opened, so that the end of one of them wakes it."""
         self._places = trio.CapacityLimiter(settings.max_pool_size) if settings.max_pool_size else None
 
     def change(self, settings: UpstreamSettings) -> None:
@@ -128,6 +135,7 @@ class ServerPool:
     def give_back(self, connection: UpstreamConnection, sent_at: float) -> None:
         """The connection's request has been answered."""
         self._in_use.discard(connection)
+        self.answered += 1
         now = time.monotonic()
         self._usual_secs += (now - sent_at - self._usual_secs) / 8
         if self._closed or self._waiting:
@@ -184,13 +192,14 @@ class ServerPool:
             waiter = self._waiting.popleft()
             waiter.connection = connection
             waiter.event.set()
+            self._given += 1
         else:
             connection.idle_since = time.monotonic()
             self._idle.append(connection)
 
     async def _another(self) -> UpstreamConnection:
         """A new connection, or one that is given back before there was a turn to open one."""
-        if self._connecting < MAX_CONNECTING:
+        if self._connecting < MAX_CONNECTING and self._ahead <= len(self._waiting):
             self._connecting += 1
             return await self._open()
         waiter = _Waiter()
@@ -201,33 +210,70 @@ class ServerPool:
             if not waiter.event.is_set():
                 self._waiting.remove(waiter)
             elif waiter.connection is not None:
+                self._given -= 1
                 self.keep(waiter.connection)
             elif waiter.error is None:
                 self._end_turn()
             raise
         if waiter.error is not None:
             raise UpstreamUnavailable(str(waiter.error), told=waiter.error.told) from waiter.error
-        return waiter.connection or await self._open()
+        if waiter.connection is None:
+            return await self._open()
+        self._given -= 1
+        return waiter.connection
 
     async def _open(self) -> UpstreamConnection:
         """Open one in one's turn, and pass the turn on."""
         try:
             return await self.connect()
         except UpstreamUnavailable as error:
-            # It would be the same for the others, one connect timeout after the other: they look for another server.
-            while self._waiting:
-                waiter = self._waiting.popleft()
-                waiter.error = error
-                waiter.event.set()
+            self._refuse_waiting(error)
             raise
         finally:
             self._end_turn()
 
+    def _refuse_waiting(self, error: UpstreamUnavailable) -> None:
+        """It would be the same for them, one connect timeout after the other: they look for another server."""
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            waiter.error = error
+            waiter.event.set()
+
     def _end_turn(self) -> None:
-        if self._waiting:
+        if len(self._waiting) > self._ahead:  # as many as are opened ahead will have those
             self._waiting.popleft().event.set()
         else:
             self._connecting -= 1
+
+    # ---- kept ready -------------------------------------------------------------------------------------------------
+
+    @property
+    def lacks_connections(self) -> bool:
+        """Whether there are fewer than `minPoolSize`, those that are being opened included."""
+        there = len(self._idle) + len(self._in_use) + self._given + self._connecting
+        return not self._closed and there < self._kept_ready
+
+    @property
+    def _kept_ready(self) -> int:
+        # After a reload one of the two may wait for a restart.
+        return min(self._settings.min_pool_size, self._settings.max_pool_size or self._settings.min_pool_size)
+
+    async def warm(self) -> None:
+        """Open connections until there are `minPoolSize`, one at a time: the other turn is left to requests.
+
+        Ends sooner when requests need both; whoever calls this does so again. Raises `UpstreamUnavailable`.
+        """
+        while self.lacks_connections and self._connecting < MAX_CONNECTING:
+            self._connecting += 1
+            self._ahead += 1
+            try:
+                self.keep(await self.connect())
+            except UpstreamUnavailable as error:
+                self._refuse_waiting(error)
+                raise
+            finally:
+                self._ahead -= 1
+                self._end_turn()
 
     # ---- idle and closed --------------------------------------------------------------------------------------------
 
@@ -240,10 +286,22 @@ class ServerPool:
         return None
 
     def trim(self) -> None:
-        """Close what has been idle for too long (the oldest are in front)."""
-        now = time.monotonic()
+        """Close what has been idle for too long (the oldest are in front), and of what is kept ready the broken."""
+        now, kept_ready = time.monotonic(), self._kept_ready
+        if kept_ready:
+            self._drop_broken()
         while self._idle and now - self._idle[0].idle_since > MAX_IDLE_SECS:
+            if len(self._idle) + len(self._in_use) <= kept_ready:
+                return
             self._idle.pop(0).close()
+
+    def _drop_broken(self) -> None:
+        """Of the idle ones that the server has closed; others would be opened in the middle of a request."""
+        broken = {connection for connection in self._idle if not connection.is_usable()}
+        for connection in broken:
+            connection.close()
+        if broken:
+            self._idle = [connection for connection in self._idle if connection not in broken]
 
     def close(self, *, interrupt: bool) -> None:
         """Close idle connections now and the others after their request; `interrupt`: those at once too, as lost.

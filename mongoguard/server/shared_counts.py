@@ -33,12 +33,19 @@ ADDRESSES = 65_536
 
 
 class Count(IntEnum):
-    """The words of a worker's part: open connections, those without a first message, all since its start, cursors."""
+    """The words of a worker's part. Some say how much there is now, some how much there was since its start."""
 
     OPEN = 0
+    """Connections."""
     ARRIVING = 1
+    """Those of them without a first message."""
     ACCEPTED = 2
+    """Connections since the start."""
     CURSORS = 3
+    RELAYED = 4
+    """Requests that the upstream has answered, mongoguard's own too."""
+    REFUSED = 5
+    """Commands that the user's rights did not allow."""
 
 
 _WORDS = 8

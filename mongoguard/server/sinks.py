@@ -24,7 +24,15 @@ from mongoguard.config.sections import AuditLog
 from mongoguard.errors import ConfigError
 from mongoguard.observe.event import AuditEvent, to_json
 
-__all__ = ["AuditSink", "DiscardingSink", "LineOutput", "LineSink", "TakingTurns", "open_audit_sink"]
+__all__ = [
+    "AuditSink",
+    "CountingSink",
+    "DiscardingSink",
+    "LineOutput",
+    "LineSink",
+    "TakingTurns",
+    "open_audit_sink",
+]
 
 QUEUE_LINES = 1024
 """Lines that wait in memory: at 8 KB at most some 8 MB, and a second's work of a busy proxy."""
@@ -63,6 +71,34 @@ class DiscardingSink:
 
     def reopen(self) -> None:
         """There is no file."""
+
+
+class CountingSink:
+    """Another sink, and how many refusals of commands have gone into it, whether or not it writes them."""
+
+    def __init__(self, sink: AuditSink) -> None:
+        """There have been none."""
+        self.refused = 0
+        self._sink = sink
+
+    async def write(self, event: AuditEvent) -> None:
+        """See `AuditSink`."""
+        await self._sink.write(event)
+        self._count(event)
+
+    def take(self, event: AuditEvent) -> bool:
+        """See `AuditSink`."""
+        is_taken = self._sink.take(event)
+        if is_taken:
+            self._count(event)
+        return is_taken
+
+    def reopen(self) -> None:
+        """See `AuditSink`."""
+        self._sink.reopen()
+
+    def _count(self, event: AuditEvent) -> None:
+        self.refused += event.atype == "authCheck" and event.result != 0
 
 
 class Output(Protocol):

@@ -49,6 +49,12 @@ LOOK_AGAIN_SECS = 0.25
 ASK_TIMEOUT_SECS = 30
 """A command of mongoguard's own (usersInfo, mostly) takes milliseconds; a login must not wait longer than a driver."""
 
+WARM_SECS = 1.0
+"""How often it is seen to that as many connections are ready as `minPoolSize` says."""
+
+WARM_AGAIN_SECS = 5.0
+"""After a server took no more connections: it is not asked by every pool twice a second."""
+
 LEFT_ANSWER_SECS = 2.0
 """A server that has left the topology and takes no connection within that time is frozen: what waits for it is lost."""
 
@@ -70,10 +76,13 @@ class Upstream:
         self._pools: dict[str, ServerPool] = {}
         self._left: list[ServerPool] = []
         """Pools of servers that are gone or do not answer, with requests under way."""
+        self._answered_before = 0
+        """By servers whose pools are no more."""
         self._met: dict[str, Acquaintance] = {}
         self._usable: frozenset[str] = frozenset()
         """Servers that reads may be sent to: those that take the real user's name as the primary does."""
         self._unmet: set[str] = set()
+        self._warming: set[ServerPool] = set()
         advertised = settings.net.advertise
         self.deployment = DeploymentView(
             Deployment(hello={}, build_info={}), advertised=advertised, service_id=service_id
@@ -103,6 +112,12 @@ class Upstream:
     def impersonation(self) -> str:
         """How the upstream takes the real user's name: the field's name, or "none"."""
         return str(self.deployment.current.impersonation)
+
+    @property
+    def answered(self) -> int:
+        """How many requests the servers have answered."""
+        pools = (*self._pools.values(), *self._left)
+        return self._answered_before + sum(pool.answered for pool in pools)
 
     # ---- relaying ---------------------------------------------------------------------------------------------------
 
@@ -292,6 +307,7 @@ class Upstream:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_acquainted)
             nursery.start_soon(self._keep_tidy)
+            nursery.start_soon(self._keep_warm)
 
     async def _keep_acquainted(self) -> None:
         while True:
@@ -315,10 +331,30 @@ class Upstream:
             self._topology.refresh()
             for pool in self._pools.values():
                 pool.trim()
+            self._answered_before += sum(pool.answered for pool in self._left if not pool.in_use)
             self._left = [pool for pool in self._left if pool.in_use]
             async with trio.open_nursery() as nursery:
                 for pool in self._left:
                     nursery.start_soon(_interrupt_if_frozen, pool)
+
+    async def _keep_warm(self) -> None:
+        async with trio.open_nursery() as nursery:
+            while True:
+                for pool in self._pools.values():
+                    if pool.lacks_connections and pool not in self._warming:
+                        self._warming.add(pool)
+                        nursery.start_soon(self._warm, pool)
+                with trio.move_on_after(WARM_SECS):
+                    await self._topology.changed()
+
+    async def _warm(self, pool: ServerPool) -> None:
+        try:
+            await pool.warm()
+        except UpstreamUnavailable as error:
+            log.info("connections to upstream server %s cannot be kept ready: %s", pool.address, error)
+            await trio.sleep(WARM_AGAIN_SECS)
+        finally:
+            self._warming.discard(pool)
 
     def _members_heard(self, members: Mapping[str, Hello]) -> None:
         self.deployment.members = members

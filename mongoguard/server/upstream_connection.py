@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import socket
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -37,7 +38,14 @@ from mongoguard.server.upstream_uri import UpstreamAddress
 from mongoguard.wire.compression import COMPRESSORS, compress_message, decompress_message
 from mongoguard.wire.document import encode
 from mongoguard.wire.framing import MessageReader
-from mongoguard.wire.message import MAX_MESSAGE_BYTES, OpCode, OpMsg, encode_op_msg, parse_message
+from mongoguard.wire.message import (
+    HEADER_SIZE,
+    MAX_MESSAGE_BYTES,
+    OpCode,
+    OpMsg,
+    encode_op_msg,
+    parse_message,
+)
 
 __all__ = ["UpstreamConnection", "decode_reply", "open_upstream_connection"]
 
@@ -64,6 +72,9 @@ NEVER_COMPRESSED = tuple(
 )
 """Commands that the specification "Wire Compression in Drivers" excepts: their length would tell of a secret."""
 
+_NOOP, _ZLIB = 0, 2
+"""Ids of compressors ("Wire Compression in Drivers")."""
+
 _COMPRESSED = OpCode.COMPRESSED.to_bytes(4, "little")
 _BODY_SECTION = 20
 _FIRST_NAME = 26
@@ -75,7 +86,7 @@ BROKEN = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooS
 class UpstreamConnection:
     """A logged-in connection. `hello` is the server's answer when it was opened.
 
-    `compressor`: the id of what both sides compress with; None for plain messages.
+    `compressor`: the id of what both sides compress with; None for plain messages. `zlib_level`: how hard zlib tries.
     """
 
     __slots__ = (
@@ -88,6 +99,7 @@ class UpstreamConnection:
         "hello",
         "idle_since",
         "on_news",
+        "zlib_level",
     )
 
     def __init__(self, transport: Transport, address: str) -> None:
@@ -96,6 +108,7 @@ class UpstreamConnection:
         self.hello: Mapping[str, Any] = {}
         self.idle_since = 0.0
         self.compressor: int | None = None
+        self.zlib_level = -1
         self.on_news: Callable[[], None] | None = None
         """Called when something has come for a request of `send_at_once`, and when this is closed."""
         self._asked = b""
@@ -124,7 +137,10 @@ class UpstreamConnection:
     async def _exchange_compressed(self, message: bytes, compressor: int, soon_secs: float) -> bytes:
         sent = message
         if _may_be_compressed(message):
-            sent = await _in_thread_if_long(len(message), compress_message, message, compressor)
+            if compressor == _ZLIB and self.zlib_level != -1:
+                sent = await _in_thread_if_long(len(message), _deflate, message, self.zlib_level)
+            else:
+                sent = await _in_thread_if_long(len(message), compress_message, message, compressor)
         await self._transport.send_all(sent)
         reply = self._checked(await read_message(self._transport, self._reader, soon_secs))
         if reply[12:16] != _COMPRESSED:
@@ -239,6 +255,14 @@ def _may_be_compressed(message: bytes) -> bool:
     return message[_BODY_SECTION] == 0 and not message.startswith(NEVER_COMPRESSED, _FIRST_NAME)
 
 
+def _deflate(message: bytes, level: int) -> bytes:
+    """As `compress_message` does by zlib, at a level that is not zlib's default: 0 (quickest) to 9."""
+    framed = compress_message(message, _NOOP)
+    body = zlib.compress(message[HEADER_SIZE:], level)
+    head = framed[4 : len(framed) - (len(message) - HEADER_SIZE) - 1]
+    return b"".join(((len(head) + 5 + len(body)).to_bytes(4, "little"), head, bytes([_ZLIB]), body))
+
+
 async def _in_thread_if_long(size: int, work: Callable[[bytes, int], T], message: bytes, argument: int) -> T:
     if size < IN_THREAD_BYTES:
         return work(message, argument)
@@ -271,6 +295,7 @@ async def open_upstream_connection(
             connection.hello = await connection.ask("admin", hello)
             await _log_in(connection, upstream)
             connection.compressor = _negotiated(connection.hello, upstream.compressors)
+            connection.zlib_level = upstream.zlib_level
             return connection
     except BaseException as error:
         if connection is not None:

@@ -29,14 +29,15 @@ __all__ = ["UpstreamAddress", "read_upstream_uri"]
 class UpstreamAddress:
     """A parsed upstream URI. `credential` is None when the URI names no user and no X.509.
 
-    `compressors`: what connections to the upstream may be compressed with, best first. `read_preference`: for reads of
-    clients that name none; None is the primary.
+    `compressors`: what connections to the upstream may be compressed with, best first; zlib by `zlib_level` (-1: its
+    own default). `read_preference`: for reads of clients that name none; None is the primary.
     """
 
     uri: Secret
     credential: UpstreamCredential | None
     tls: ssl.SSLContext | None = field(repr=False)
     compressors: tuple[str, ...] = ()
+    zlib_level: int = -1
     read_preference: ReadPreference | None = None
 
 
@@ -46,7 +47,13 @@ def read_upstream_uri(uri: Secret) -> UpstreamAddress:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pymongo warns of compressors that pymongo itself lacks
             parsed = parse_uri(uri.reveal(), validate=True, warn=False)
-    except (InvalidURI, ConfigurationError, ValueError, OSError) as error:  # OSError: a file that it names
+    except (
+        InvalidURI,
+        ConfigurationError,
+        TypeError,
+        ValueError,
+        OSError,
+    ) as error:  # OSError: a file that it names
         raise ConfigError(f"upstream.uri: {_without_uri(str(error), uri)}") from None
     options: dict[str, Any] = {key.lower(): value for key, value in parsed["options"].items()}
     if options.get("loadbalanced"):
@@ -58,6 +65,7 @@ def read_upstream_uri(uri: Secret) -> UpstreamAddress:
         _credential(parsed, options),
         _tls_context(options),
         _compressors(uri.reveal()),
+        int(options.get("zlibcompressionlevel", -1)),
         _read_preference(options),
     )
 

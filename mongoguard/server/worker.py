@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, TypeAlias
@@ -142,11 +142,26 @@ class _LinkedSiblings:
                     # Taken even if this client has left: the worker that knew them has forgotten them.
                     take = partial(self._take_cursors, frozenset(effect.ids))
                     answer = await self._link.ask("find cursors", fields, within_secs=LOOKUP_SECS, take=take)
-                    return tuple(read_kept(document) for document in answer["kept"])
+                    kept = tuple(read_kept(document) for document in answer["kept"])
+                    if answer["silent"] and not self._know_all(effect.ids, kept):
+                        raise trio.TooSlowError
+                    return kept
         except (LinkLost, LinkRefused, trio.TooSlowError, *NOT_UNDERSTOOD):
             raise UpstreamUnavailable(
                 "mongoguard's other workers do not say whether they know this cursor"
             ) from None
+
+    def _know_all(self, ids: Iterable[int], kept: Iterable[KeptCursor]) -> bool:
+        assert self.application is not None  # whoever asked belongs to it
+        elsewhere = {one.cursor_id for one in kept}
+        table = self.application.cursors
+        return all(one in elsewhere or table.find(one) is not None for one in ids)
+
+    def take_late_cursors(self, ids: Iterable[int], answer: Fields) -> None:
+        """What a worker has handed over that was too busy to do so in time."""
+        assert self.application is not None  # it has asked before
+        unknown = frozenset(one for one in ids if self.application.cursors.find(one) is None)
+        self._take_cursors(unknown, answer)
 
     def _take_cursors(self, ids: frozenset[int], answer: Fields) -> None:
         assert self.application is not None  # whoever asked belongs to it
@@ -200,6 +215,7 @@ class Worker:
         self._scope = trio.CancelScope()
         self._is_ready = False
         self._application: Application | None = None
+        self._siblings: _LinkedSiblings | None = None
         self._prepared: PreparedReload | None = None
         self.link = Link(
             sock,
@@ -208,6 +224,7 @@ class Worker:
                 "order": self._order,
                 "invalidate users": self._invalidate_users,
                 "give cursors": self._give_cursors,
+                "take cursors": self._take_late_cursors,
                 "close exception": self._close_exception,
                 "prepare": self._prepare,
                 "commit": self._commit,
@@ -255,6 +272,7 @@ class Worker:
         siblings = _LinkedSiblings(self.link, counts, start["counts"])
         async with open_application(settings, siblings, start["users"], start["serviceId"]) as application:
             siblings.application = self._application = application
+            self._siblings = siblings
             if start["exceptionClosed"]:
                 application.localhost_exception.close()
             await application.run(
@@ -306,6 +324,11 @@ class Worker:
         for entry in theirs:
             table.remove(entry.cursor_id)
         return answer
+
+    async def _take_late_cursors(self, fields: dict[str, Any]) -> Fields:
+        if self._siblings is not None:
+            self._siblings.take_late_cursors([int(one) for one in fields["ids"]], fields)
+        return {}
 
     async def _close_exception(self, _fields: dict[str, Any]) -> Fields:
         self._running().localhost_exception.close()

@@ -1,6 +1,6 @@
-"""`python -m tests.chaos`: storms for CHAOS_SECONDS (default 600) from CHAOS_SEED, half of them on each deployment.
+"""`python -m tests.chaos`: storms for CHAOS_SECONDS (default 600) from CHAOS_SEED, as long on each deployment.
 
-CHAOS_ON=standalone or =set for one of them alone. Prints what happened and the seed that repeats it; ends with status 1
+CHAOS_ON=standalone, standalone-tls, set or set-as-set for one of them alone. Prints what happened and the seed that repeats it; ends with status 1
 when something broke the law.
 """
 
@@ -10,14 +10,22 @@ import os
 import random
 import sys
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
-from tests.chaos.deployment import chaos_on_a_set, chaos_on_a_standalone
-from tests.chaos.faults import ON_A_SET, ON_A_STANDALONE
+from tests.chaos.deployment import Chaos, chaos_on_a_set, chaos_on_a_standalone
+from tests.chaos.faults import ON_A_SET, ON_A_STANDALONE, Fault
 from tests.chaos.storm import run_storm
 from tests.chaos.verdict import summary, violations
 
-_PLACES = {"standalone": (chaos_on_a_standalone, ON_A_STANDALONE), "set": (chaos_on_a_set, ON_A_SET)}
+_PLACES: Mapping[str, tuple[Callable[[Path], AbstractContextManager[Chaos]], Sequence[Fault]]] = {
+    "standalone": (chaos_on_a_standalone, ON_A_STANDALONE),
+    "set": (chaos_on_a_set, ON_A_SET),
+    "standalone-tls": (partial(chaos_on_a_standalone, tls=True), ON_A_STANDALONE),
+    "set-as-set": (partial(chaos_on_a_set, as_set=True), ON_A_SET),
+}
 
 
 def main() -> int:

@@ -18,11 +18,12 @@ from pathlib import Path
 from tests.chaos.driver_client import DRIVER_OPTIONS, ClientPlan, DriverClient
 from tests.chaos.events import Event, Report
 from tests.chaos.raw_client import Churner, Leaver, Pipeliner
+from tests.chaos.rights_client import RightsClient
 from tests.servers import PROJECT
 
 __all__ = ["RAW_CLIENTS", "ClientProcess"]
 
-RAW_CLIENTS = {"pipeliner": Pipeliner, "churner": Churner, "leaver": Leaver}
+RAW_CLIENTS = {"pipeliner": Pipeliner, "churner": Churner, "leaver": Leaver, "rights": RightsClient}
 
 SETTLE_SECS = 150.0
 """At the end of a storm each client looks at everything, twenty times at most, within its own deadlines."""

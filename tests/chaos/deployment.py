@@ -9,17 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.certificates import Authority
 from tests.chaos.clients import RAW_CLIENTS, ClientProcess
 from tests.chaos.driver_client import DRIVER_OPTIONS, ClientPlan, database_of
 from tests.chaos.footprint import Footprint, footprint
-from tests.rawwire import ConnectionEnded, RawConnection
+from tests.chaos.tls import TLSMongod, connect_raw, driver_options, listener_settings
+from tests.rawwire import ConnectionEnded
 from tests.replica_sets import ReplicaSetOfThree
 from tests.servers import ROOT, Guard, Mongod, init_upstream, password_of
 from tests.toxic_relay import ToxicRelay
 
 __all__ = ["BYSTANDERS", "RELAYED", "Chaos", "chaos_on_a_set", "chaos_on_a_standalone"]
 
-BYSTANDERS = ("timeoutMS", "socketTimeoutMS", "pipeliner", "churner", "leaver")
+BYSTANDERS = ("timeoutMS", "socketTimeoutMS", "pipeliner", "churner", "leaver", "rights")
 """The kinds of clients that speak to mongoguard without a relay between."""
 RELAYED = ("timeoutMS", "socketTimeoutMS", "pipeliner")
 """The kinds of clients behind the relay."""
@@ -29,7 +31,7 @@ UP_AGAIN_SECS = 60.0
 
 
 class Chaos:
-    """The deployment. `network` is the relay between mongoguard and a standalone upstream."""
+    """The deployment. `network` is the relay between mongoguard and a standalone upstream; drivers need `options`."""
 
     def __init__(
         self,
@@ -37,18 +39,21 @@ class Chaos:
         upstream: Mongod | ReplicaSetOfThree,
         settings: Mapping[str, Any] | None = None,
         network: ToxicRelay | None = None,
+        options: Mapping[str, str] | None = None,
     ) -> None:
         """Prepare mongoguard and the relay in front of it; `started` follows."""
         self.directory = directory
         self.upstream = upstream
         self.network = network
+        self._options = options or {}
         self.guard = Guard(directory / "guard", upstream, settings)
         self.access = ToxicRelay(self.guard.address)
         """The relay between some clients and mongoguard."""
-        """How long mongoguard took to start, on this machine as busy as it is."""
         self._plans = 0
         self.doomed: list[ClientProcess] = []
         """Processes of clients that a fault has killed."""
+        self.frozen_worker = 0
+        """The process id of the worker that a fault has stopped."""
 
     @property
     def replica_set(self) -> ReplicaSetOfThree | None:
@@ -88,7 +93,8 @@ class Chaos:
         kinds += [(kind, self.access.address) for kind in relayed]
         names = [f"c{self._plans}{'r' if i >= len(list(direct)) else 'd'}{i}" for i in range(len(kinds))]
         direct_address = ",".join(mongod.address for mongod in self.mongods)
-        options = {"replicaSet": self.replica_set.name} if self.replica_set else {}
+        tls = {key: value for key, value in self._options.items() if key.startswith("tls")}
+        direct_options = {"replicaSet": self.replica_set.name} if self.replica_set else tls
         plans = []
         for i, (kind, address) in enumerate(kinds):
             assert kind in DRIVER_OPTIONS or kind in RAW_CLIENTS
@@ -98,7 +104,8 @@ class Chaos:
                     kind=kind,
                     address=address,
                     direct_address=direct_address,
-                    direct_options=options,
+                    options=self._options,
+                    direct_options=direct_options,
                     password=password_of(names[i]),
                     forbidden=names[(i + 1) % len(names)],
                     replica_set=self.replica_set is not None,
@@ -141,7 +148,7 @@ class Chaos:
         command: dict[str, Any] = {"insert": "probes", "documents": [{}], "writeConcern": concern}
         with (
             contextlib.suppress(OSError, ConnectionEnded, AssertionError),
-            RawConnection(address, 1.0) as raw,
+            connect_raw(address, 1.0, self._options) as raw,
         ):
             if raw.command("admin", {"hello": 1}).get("isWritablePrimary"):
                 raw.log_in(ROOT, password_of(ROOT))
@@ -175,32 +182,47 @@ class Chaos:
 
 
 @contextmanager
-def chaos_on_a_standalone(directory: Path) -> Iterator[Chaos]:
-    """A standalone mongod behind a relay: its network fails, and it dies, freezes and starts again."""
-    mongod = Mongod(directory / "standalone")
+def chaos_on_a_standalone(directory: Path, *, tls: bool = False) -> Iterator[Chaos]:
+    """A standalone mongod behind a relay: its network fails, and it dies, freezes and starts again.
+
+    With `tls`, clients and mongoguard, and mongoguard and mongod, speak TLS to each other, through the relays.
+    """
+    authority = Authority(directory / "certificates")
+    mongod = TLSMongod(directory / "standalone", authority) if tls else Mongod(directory / "standalone")
     try:
         mongod.start().wait()
         with ToxicRelay(mongod.address) as network:
             uri = init_upstream(mongod).replace(mongod.address, network.address)
             # Shorter than a frozen upstream stays frozen, so that the monitors notice it.
             upstream = {"uri": f"{uri}{'&' if '?' in uri else '?'}connectTimeoutMS=2000"}
-            settings = {"upstream": {**upstream, "connectTimeoutMS": 2000}}
-            with Chaos(directory, mongod, settings, network).started() as chaos:
+            settings: dict[str, Any] = {"upstream": {**upstream, "connectTimeoutMS": 2000}}
+            if tls:
+                settings["net"] = {"tls": listener_settings(authority)}
+            options = driver_options(authority) if tls else {}
+            with Chaos(directory, mongod, settings, network, options).started() as chaos:
                 yield chaos
     finally:
         mongod.kill()
 
 
 @contextmanager
-def chaos_on_a_set(directory: Path, booting: ReplicaSetOfThree | None = None) -> Iterator[Chaos]:
+def chaos_on_a_set(
+    directory: Path, booting: ReplicaSetOfThree | None = None, *, as_set: bool = False
+) -> Iterator[Chaos]:
     """A replica set of three members, which elect, freeze and die, behind a mongoguard of two workers, which die too.
 
-    `booting` is a set that has been started already and is the storm's own; it is killed at the end.
+    `booting` is a set that has been started already and is the storm's own; it is killed at the end. `as_set`: drivers
+    have `replicaSet=` in their connection strings, and mongoguard is presented as such.
     """
     members = booting or ReplicaSetOfThree(directory / "set").start()
     try:
         members.wait()
-        with Chaos(directory, members, {"workers": 2}).started() as chaos:
+        options = {"replicaSet": members.name} if as_set else {}
+        chaos = Chaos(directory, members, {"workers": 2}, options=options)
+        if as_set:
+            presented = {"presentAs": "replicaSet", "advertise": chaos.guard.address}
+            chaos.guard.configure({"workers": 2, "net": presented})
+        with chaos.started():
             yield chaos
     finally:
         members.kill()

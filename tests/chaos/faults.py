@@ -6,6 +6,7 @@ deployment needs to come back. Must not judge.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -19,6 +20,7 @@ from tests.chaos.deployment import Chaos
 from tests.chaos.footprint import children_of
 from tests.servers import Mongod
 from tests.toxic_relay import Direction, Link, ToxicRelay
+from tests.workers import is_alive, within, workers_of
 
 __all__ = ["ON_A_SET", "ON_A_STANDALONE", "Concerned", "Fault"]
 
@@ -30,6 +32,13 @@ LAST_SECS = 4.0
 
 SLOW_SECS = 2.5
 """Slow links last so long: nothing breaks there, everything only takes its time."""
+
+
+GIVEN_UP_SECS = 30.0
+"""mongoguard gives a frozen worker up after 12 s; the machine may be busy."""
+
+REPLACED_SECS = 60.0
+"""A worker starts in some seconds, on a busy machine too, but needs the upstream for that."""
 
 
 class Concerned(StrEnum):
@@ -48,6 +57,9 @@ class Fault:
     happen: Callable[[Chaos, random.Random], None]
     concerned: Concerned = Concerned.ALL
     kills_clients: bool = False
+    end: Callable[[Chaos, random.Random], None] | None = None
+    """For one that goes on while everybody recovers from its beginning: how it ends. Then everybody recovers again."""
+    freezes_worker: bool = False
 
 
 def _pause(seconds: float) -> None:
@@ -160,6 +172,41 @@ def _kill_worker(chaos: Chaos, dice: random.Random) -> None:
     os.kill(dice.choice(workers), signal.SIGKILL)
 
 
+def _freeze_worker(chaos: Chaos, dice: random.Random) -> None:
+    """Nothing is waited for: all clients must get on without it, within the time for a recovery."""
+    assert len(children_of(chaos.guard.pid)) > 1, "mongoguard has no two workers"
+    chaos.frozen_worker = dice.choice(children_of(chaos.guard.pid))
+    os.kill(chaos.frozen_worker, signal.SIGSTOP)
+
+
+def _worker_is_replaced(chaos: Chaos, _dice: random.Random) -> None:
+    """It is never continued: mongoguard itself must end it."""
+    assert within(GIVEN_UP_SECS, lambda: not is_alive(chaos.frozen_worker)), "a frozen worker is not given up"
+    assert within(REPLACED_SECS, lambda: chaos.frozen_worker not in workers_of(chaos.guard).values()), (
+        "a frozen worker is not replaced"
+    )
+
+
+def _thaw_worker(chaos: Chaos, dice: random.Random) -> None:
+    """It goes on, unless it has been given up already, for a user was changed meanwhile."""
+    _pause(dice.uniform(0.0, 2.0))
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(chaos.frozen_worker, signal.SIGCONT)
+
+
+def _suspend(chaos: Chaos, dice: random.Random) -> None:
+    """All of mongoguard at once, as on a machine that is suspended: nobody may be taken for frozen."""
+    everybody = [chaos.guard.pid, *children_of(chaos.guard.pid)]
+    for pid in everybody:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        _pause(LAST_SECS)
+    finally:
+        dice.shuffle(everybody)
+        for pid in everybody:
+            os.kill(pid, signal.SIGCONT)
+
+
 def _reload(chaos: Chaos, _dice: random.Random) -> None:
     for _ in range(3):
         chaos.guard.send_signal(signal.SIGHUP)
@@ -197,6 +244,7 @@ ON_A_STANDALONE: Sequence[Fault] = (
     *_TOWARDS_CLIENTS,
     _CLIENTS_KILLED,
     _RELOADED,
+    Fault("mongoguard suspended", _suspend),
 )
 
 ON_A_SET: Sequence[Fault] = (
@@ -204,4 +252,7 @@ ON_A_SET: Sequence[Fault] = (
     Fault("primary frozen", _freeze_primary),
     Fault("step-downs", _step_down_again_and_again),
     Fault("worker killed", _kill_worker),
+    Fault("worker frozen for good", _freeze_worker, end=_worker_is_replaced, freezes_worker=True),
+    Fault("worker frozen for a while", _freeze_worker, end=_thaw_worker, freezes_worker=True),
+    Fault("mongoguard suspended", _suspend),
 )

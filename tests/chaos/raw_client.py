@@ -17,9 +17,21 @@ from typing import Any
 from tests.chaos.driver_client import READ_FIELDS, ClientPlan, database_of
 from tests.chaos.events import TROUBLE, Breach, Report
 from tests.chaos.ledger import Ledger
+from tests.chaos.tls import connect_raw
 from tests.rawwire import ConnectionEnded, Message, RawConnection, op_msg
+from tests.servers import password_of
 
-__all__ = ["Churner", "Leaver", "Pipeliner"]
+__all__ = [
+    "WAIT_SECS",
+    "Churner",
+    "Leaver",
+    "Pipeliner",
+    "RawClient",
+    "Trouble",
+    "check_ok",
+    "log_in",
+    "reply_to",
+]
 
 WAIT_SECS = 1.5
 """How long these clients wait for bytes."""
@@ -52,10 +64,10 @@ def reply_to(request_id: int, message: Message) -> dict[str, Any]:
     return message.document
 
 
-def log_in(raw: RawConnection, plan: ClientPlan) -> None:
+def log_in(raw: RawConnection, user: str) -> None:
     """SCRAM. Raises `Trouble` when the deployment can't be asked, `Breach` when the right password is refused."""
     try:
-        raw.log_in(plan.name, plan.password)
+        raw.log_in(user, password_of(user))
     except AssertionError as error:
         reply = error.args[0] if error.args else None
         if isinstance(reply, dict):
@@ -63,7 +75,9 @@ def log_in(raw: RawConnection, plan: ClientPlan) -> None:
         raise Breach(f"a login went wrong: {error}") from error
 
 
-class _RawClient:
+class RawClient:
+    """What these clients have in common."""
+
     def __init__(self, plan: ClientPlan, report: Report, stop: threading.Event) -> None:
         """Prepare; `run` is the thread's."""
         self._plan = plan
@@ -91,7 +105,7 @@ class _RawClient:
         }
 
     def _connection(self) -> RawConnection:
-        return RawConnection(self._plan.address, WAIT_SECS)
+        return connect_raw(self._plan.address, WAIT_SECS, self._plan.options)
 
     def _insert(self, raw: RawConnection) -> None:
         number = self._ledger.new_number()
@@ -114,7 +128,7 @@ class _RawClient:
         return self._random.choice(sorted(self._ledger.there | self._ledger.open))
 
 
-class Pipeliner(_RawClient):
+class Pipeliner(RawClient):
     """Sends eight requests at once, a forbidden one among them, and checks that the replies are theirs, in order."""
 
     def run(self) -> None:
@@ -129,7 +143,7 @@ class Pipeliner(_RawClient):
     def _begins(self, raw: RawConnection) -> bool:
         before = self._rounds
         with self._report.operation(self._plan.name, "login", 10 * WAIT_SECS):
-            log_in(raw, self._plan)
+            log_in(raw, self._plan.name)
             self._rounds += 1
         return self._rounds > before
 
@@ -168,7 +182,7 @@ class Pipeliner(_RawClient):
             self._ledger.check_read(number, batch[0] if batch else None, token)
 
 
-class Churner(_RawClient):
+class Churner(RawClient):
     """Connects, does little or nothing, and goes, in every way that a connection can end."""
 
     def run(self) -> None:
@@ -183,7 +197,7 @@ class Churner(_RawClient):
             self._stop.wait(self._random.uniform(0.02, 0.1))
 
     def _read_once(self, raw: RawConnection) -> None:
-        log_in(raw, self._plan)
+        log_in(raw, self._plan.name)
         self._insert(raw)
         number, token = self._any_known(), f"{self._plan.name}-{next(self._tokens)}"
         request_id = 1000 + next(self._tokens)
@@ -197,21 +211,21 @@ class Churner(_RawClient):
 
     def _leave_in_mid_message(self, raw: RawConnection) -> None:
         if self._random.random() < 0.5:
-            log_in(raw, self._plan)
+            log_in(raw, self._plan.name)
         request = op_msg({"find": "documents", "$db": self._database})
         raw.send(request[: self._random.randrange(1, len(request))])
         if self._random.random() < 0.5:
             reset(raw)
 
 
-class Leaver(_RawClient):
+class Leaver(RawClient):
     """Starts work that takes long, and leaves without waiting for it."""
 
     def run(self) -> None:
         """The whole life of this client."""
         while not self._stop.is_set():
             with self._report.operation(self._plan.name, "leave", 10 * WAIT_SECS), self._connection() as raw:
-                log_in(raw, self._plan)
+                log_in(raw, self._plan.name)
                 while len(self._ledger.there) < LONG_SECS and not self._stop.is_set():
                     self._insert(raw)
                 # a second for each document: the server looks between two of them whether anybody still waits

@@ -131,6 +131,9 @@ def _bout(chaos: Chaos, clients: ClientProcess, fault: Fault, dice: random.Rando
     fault.happen(chaos, dice)
     up_at = chaos.wait_until_upstream_answers()
     recovered = _wait_for_all(clients, up_at)
+    if fault.end is not None:
+        fault.end(chaos, dice)
+        recovered = _worst(recovered, _wait_for_all(clients, time.monotonic()))
     for relay in (chaos.network, chaos.access):
         if relay is not None:
             relay.reset_all(half_open_only=True)  # mongoguard and clients learn now who has gone
@@ -159,6 +162,15 @@ def _wait_for_all(clients: ClientProcess, since: float) -> dict[str, float | Non
         seen = len(events)
         threading.Event().wait(0.05)
     return recovered
+
+
+def _worst(*recoveries: dict[str, float | None]) -> dict[str, float | None]:
+    """The longest that each client took; None when it did not recover each time."""
+    worst: dict[str, float | None] = {}
+    for client in recoveries[0]:
+        taken = [recovered[client] for recovered in recoveries]
+        worst[client] = None if None in taken else max(secs for secs in taken if secs is not None)
+    return worst
 
 
 def _operations_left(chaos: Chaos, names: Sequence[str]) -> int:

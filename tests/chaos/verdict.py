@@ -46,10 +46,18 @@ def violations(report: StormReport) -> Iterator[str]:
     yield from _prints(report.prints)
     if report.guard_restarted:
         yield "mongoguard has ended"
+    yield from _given_up(report)
     for word in ("Traceback", "internal error"):
         if word in report.guard_log:
             found = report.guard_log.index(word)
             yield f"mongoguard logged: {report.guard_log[max(0, found - 300) : found + 3000]}"
+
+
+def _given_up(report: StormReport) -> Iterator[str]:
+    """Workers that were busy, or suspended with everything else, and were taken for frozen."""
+    given_up = re.findall(r"worker \d+ \(pid \d+\) (?:has not answered for|does not)[^\"\n]*", report.guard_log)
+    if len(given_up) > sum(bout.fault.freezes_worker for bout in report.bouts):
+        yield f"mongoguard gave up workers that were not frozen: {given_up}"
 
 
 def _first(what: str, events: Iterator[Event]) -> Iterator[str]:

@@ -27,7 +27,7 @@ HALVES: Mapping[str, str] = {"sync": "test", "async": "test/asynchronous"}
 """Where the tests of both are: the second folder holds what the first was generated from."""
 
 Outcomes = dict[str, str]
-"""pytest's id of a test -> passed, failed or skipped."""
+"""pytest's id of a test -> passed, failed, or skipped with the reason: "skipped: Not connected to a replica set"."""
 
 FILE_DID_NOT_END = "(the whole file)"
 """The test, failed, of a file whose run had to be ended or left no report."""
@@ -187,8 +187,10 @@ def outcomes(file: str, report: str) -> Outcomes:
     for case in ElementTree.fromstring(report).iter("testcase"):
         group = str(case.get("classname")).removeprefix(module).removeprefix(".")
         test = "::".join(part for part in (file, group, str(case.get("name"))) if part)
-        states = {child.tag for child in case}
-        state = "failed" if states & {"failure", "error"} else "skipped" if "skipped" in states else "passed"
+        states = {child.tag: child.get("message", "") for child in case}
+        state = "failed" if states.keys() & {"failure", "error"} else "passed"
+        if state == "passed" and "skipped" in states:
+            state = f"skipped: {states['skipped']}"
         if found.get(test) != "failed":
             found[test] = state
     return found

@@ -33,7 +33,20 @@ _ROWS = re.compile(r"<!-- pymongo -->(.*?)<!-- /pymongo -->", re.DOTALL)
 _ASYNC = re.compile(r"async(hronous)?[._/]?", re.IGNORECASE)
 """What names of the async half have more than those of the other."""
 
-_COLUMNS = ("passed at both", "failed at both", "skipped at both", "explained", "alike alone", "unexplained")
+_OTHER_TOPOLOGY = re.compile(
+    r"skipped: .*(runOnRequirements|mongos|replica set|replicaset|standalone|sharded|secondaries)"
+)
+"""Why PyMongo does not run a test against what it takes for another kind of deployment."""
+
+_COLUMNS = (
+    "passed at both",
+    "failed at both",
+    "skipped at both",
+    "other topology",
+    "explained",
+    "alike alone",
+    "unexplained",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 found = {end.name: run for end, run in zip(ends, runs, strict=True)}
             for present_as, end in guarded.items():
                 beside = direct[PRESENTATIONS[present_as]]
-                comparison = compare(found[beside.name], found[end.name], expected)
+                comparison = compare(
+                    found[beside.name], found[end.name], expected, is_other_topology=present_as == "mongos"
+                )
                 for number in range(REPETITIONS):
                     again = out / f"{end.name}-again-{number + 1}"
                     left = comparison.unexplained
@@ -95,11 +110,13 @@ def _start_ends(
 class Comparison:
     """What became of the tests at two ends. `unexplained`: those that have ended otherwise whenever they ran.
 
-    `explained` end otherwise as they are expected to, `alike_alone` only among others.
+    `other_topology`: those that one end skips because it is of another kind, and the other does not fail. `explained`
+    end otherwise as they are expected to, `alike_alone` only among others.
     """
 
     direct: Outcomes
     guarded: Outcomes
+    other_topology: list[str] = field(default_factory=list)
     explained: list[str] = field(default_factory=list)
     unexplained: list[str] = field(default_factory=list)
     alike_alone: list[str] = field(default_factory=list)
@@ -111,36 +128,63 @@ class Comparison:
 
     def repeat(self, direct: Outcomes, guarded: Outcomes) -> None:
         """What was unexplained has been run again."""
-        alike = [test for test in self.unexplained if test in direct and direct[test] == guarded.get(test)]
+        alike = [
+            test
+            for test in self.unexplained
+            if test in direct and _ended(test, direct) == _ended(test, guarded)
+        ]
         self.alike_alone += alike
         self.unexplained = [test for test in self.unexplained if test not in alike]
 
     def lines(self, name: str) -> Iterator[str]:
         """A row of the table, and what there is to be said of single tests."""
         counts = [self._count("passed"), self._count("failed"), self._count("skipped")]
-        lists = (self.explained, self.alike_alone, self.unexplained)
+        lists = (self.other_topology, self.explained, self.alike_alone, self.unexplained)
         total = len(self.direct.keys() | self.guarded.keys())
         yield " | ".join((name, str(total), *map(str, counts), *(str(len(tests)) for tests in lists)))
         for test in self.alike_alone:
             yield f"  alike when alone: {test}"
         for test in self.unexplained:
-            one, other = self.direct.get(test, "absent"), self.guarded.get(test, "absent")
+            one, other = _ended(test, self.direct), _ended(test, self.guarded)
             yield f"  unexplained: {test}: {one} directly, {other} through mongoguard"
 
     def _count(self, state: str) -> int:
-        return sum(self.guarded.get(test) == found == state for test, found in self.direct.items())
+        return sum(_ended(test, self.direct) == _ended(test, self.guarded) == state for test in self.direct)
 
 
-def compare(direct: Outcomes, guarded: Outcomes, expected: Sequence[str]) -> Comparison:
-    """Sort out the tests that ended otherwise. Names of the async half count as those of the other."""
+def compare(
+    direct: Outcomes, guarded: Outcomes, expected: Sequence[str], *, is_other_topology: bool = False
+) -> Comparison:
+    """Sort out the tests that ended otherwise. Names of the async half count as those of the other.
+
+    `is_other_topology`: PyMongo takes what it finds through mongoguard for another kind of deployment.
+    """
     comparison = Comparison(direct, guarded)
+    patterns = [_ASYNC.sub("", pattern) for pattern in expected]
     for test in sorted(direct.keys() | guarded.keys()):
-        if direct.get(test) != guarded.get(test):
-            is_expected = any(
-                fnmatch.fnmatchcase(_plain(test), _ASYNC.sub("", pattern)) for pattern in expected
-            )
-            (comparison.explained if is_expected else comparison.unexplained).append(test)
+        ends = {_ended(test, direct), _ended(test, guarded)}
+        if len(ends) == 1:
+            continue
+        if any(fnmatch.fnmatchcase(_plain(test), pattern) for pattern in patterns):
+            comparison.explained.append(test)
+        elif (
+            is_other_topology
+            and ends == {"passed", "skipped"}
+            and _skipped_for_topology(test, direct, guarded)
+        ):
+            comparison.other_topology.append(test)
+        else:
+            comparison.unexplained.append(test)
     return comparison
+
+
+def _ended(test: str, outcomes: Outcomes) -> str:
+    """passed, failed, skipped or absent, without the reason."""
+    return outcomes.get(test, "absent").partition(":")[0]
+
+
+def _skipped_for_topology(test: str, *ends: Outcomes) -> bool:
+    return any(_OTHER_TOPOLOGY.match(outcomes.get(test, "")) for outcomes in ends)
 
 
 def _plain(test: str) -> str:

@@ -33,9 +33,14 @@ def booting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReplicaSetOfTh
     members.kill()
 
 
-def rage(chaos: Chaos, faults: Sequence[Fault], seconds: float) -> None:
+@pytest.fixture(scope="module")
+def seed() -> int:
+    """One number for everything that is left to chance, the deployments included."""
+    return int(os.environ.get("CHAOS_SEED") or random.randrange(1 << 32))
+
+
+def rage(chaos: Chaos, faults: Sequence[Fault], seed: int, seconds: float) -> None:
     """A storm that must break nothing."""
-    seed = int(os.environ.get("CHAOS_SEED") or random.randrange(1 << 32))
     report = run_storm(chaos, faults, seed, seconds)
     print(summary(report))
     broken = list(violations(report))
@@ -43,11 +48,17 @@ def rage(chaos: Chaos, faults: Sequence[Fault], seconds: float) -> None:
     assert report.seconds >= seconds
 
 
-def test_chaos_around_a_standalone_server_breaks_nothing(booting: ReplicaSetOfThree, tmp_path: Path) -> None:
-    with chaos_on_a_standalone(tmp_path) as chaos:
-        rage(chaos, ON_A_STANDALONE, STANDALONE_SECONDS)
+def test_chaos_around_a_standalone_server_breaks_nothing(
+    booting: ReplicaSetOfThree, seed: int, tmp_path: Path
+) -> None:
+    """With TLS on both sides of mongoguard for every other seed."""
+    with chaos_on_a_standalone(tmp_path, tls=bool(seed & 1)) as chaos:
+        rage(chaos, ON_A_STANDALONE, seed, STANDALONE_SECONDS)
 
 
-def test_chaos_around_a_replica_set_breaks_nothing(booting: ReplicaSetOfThree, tmp_path: Path) -> None:
-    with chaos_on_a_set(tmp_path, booting) as chaos:
-        rage(chaos, ON_A_SET, SET_SECONDS)
+def test_chaos_around_a_replica_set_breaks_nothing(
+    booting: ReplicaSetOfThree, seed: int, tmp_path: Path
+) -> None:
+    """Presented as a replica set for every other pair of seeds."""
+    with chaos_on_a_set(tmp_path, booting, as_set=bool(seed & 2)) as chaos:
+        rage(chaos, ON_A_SET, seed, SET_SECONDS)

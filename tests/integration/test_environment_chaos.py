@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from typing import Any
+import threading
+from typing import Any, cast
 
 import pytest
 from pymongo.errors import AutoReconnect, DuplicateKeyError, OperationFailure, ProtocolError
 
+from tests.chaos.driver_client import ClientPlan
 from tests.chaos.events import Breach, Event, Outcome, Report
 from tests.chaos.faults import Concerned, Fault
 from tests.chaos.footprint import Footprint
 from tests.chaos.ledger import Ledger, document_of
-from tests.chaos.storm import Bout, StormReport
+from tests.chaos.rights_client import RightsClient
+from tests.chaos.storm import Bout, StormReport, _worst
 from tests.chaos.verdict import violations
+from tests.rawwire import OP_MSG, Message, RawConnection, op_msg
 
 
 @pytest.fixture
@@ -123,6 +127,69 @@ def test_only_what_a_deployment_in_trouble_says_is_a_mere_failure(error: Excepti
     assert Event.from_line(stream.getvalue()).outcome is outcome
 
 
+class AnswersWith:
+    """A connection on which each request gets this reply."""
+
+    def __init__(self, **reply: Any) -> None:
+        self.reply = reply
+
+    def exchange(self, data: bytes) -> Message:
+        request_id = int.from_bytes(data[4:8], "little")
+        payload = op_msg(self.reply)[16:]
+        return Message(1, request_id, OP_MSG, payload)
+
+
+def rights_client() -> RightsClient:
+    plan = ClientPlan("alice", "rights", "", "", "", "bob", replica_set=False, seed=1)
+    return RightsClient(plan, Report(io.StringIO()), threading.Event())
+
+
+FIND, GET_MORE = {"find": "state", "$db": "x"}, {"getMore": 1, "$db": "x"}
+
+
+@pytest.mark.parametrize(
+    ("granted", "command", "reply"),
+    [
+        (True, FIND, {"ok": 1}),
+        (False, FIND, {"ok": 0, "code": 13}),
+        (False, GET_MORE, {"ok": 0, "code": 13}),
+        (False, GET_MORE, {"ok": 0, "code": 43}),
+        (None, FIND, {"ok": 1}),
+        (None, FIND, {"ok": 0, "code": 13}),
+    ],
+)
+def test_what_rights_allow_is_done_and_nothing_else(
+    granted: bool | None, command: dict[str, Any], reply: dict[str, Any]
+) -> None:
+    found = rights_client()._reply(cast("RawConnection", AnswersWith(**reply)), command, granted)
+    assert (found is None) == (reply.get("code") == 13)
+
+
+@pytest.mark.parametrize(
+    ("granted", "command", "reply", "words"),
+    [
+        (False, FIND, {"ok": 1}, "taken away was used"),
+        (False, GET_MORE, {"ok": 1}, "taken away was used"),
+        (True, FIND, {"ok": 0, "code": 13}, "granted: True"),
+        (None, FIND, {"ok": 0, "code": 18}, "granted: None"),
+    ],
+)
+def test_rights_that_are_used_too_late_or_missed_are_a_breach(
+    granted: bool | None, command: dict[str, Any], reply: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(Breach, match=words):
+        rights_client()._reply(cast("RawConnection", AnswersWith(**reply)), command, granted)
+
+
+def test_the_worst_recovery_counts() -> None:
+    first: dict[str, float | None] = {"alice": 1.0, "bob": 2.0, "carol": None}
+    assert _worst(first, {"alice": 3.0, "bob": None, "carol": 1.0}) == {
+        "alice": 3.0,
+        "bob": None,
+        "carol": None,
+    }
+
+
 CALM = Footprint(1, 0, 5, 9, 5, 80.0)
 BOUT = Bout(Fault("x", lambda _chaos, _dice: None, Concerned.RELAYED), 10.0, 12.0, 14.0, {"alice": 1.0})
 GOOD = StormReport(
@@ -151,6 +218,17 @@ def test_a_good_storm_breaks_nothing() -> None:
     assert list(violations(GOOD)) == []
 
 
+def test_a_worker_that_was_frozen_may_be_given_up_once() -> None:
+    fault = Fault("frozen", lambda _chaos, _dice: None, freezes_worker=True)
+    log = "worker 1 (pid 7) has not answered for 10 s: it is stopped, or hangs"
+    frozen = dataclasses.replace(
+        GOOD, bouts=[*GOOD.bouts, dataclasses.replace(BOUT, fault=fault)], guard_log=log
+    )
+    assert list(violations(frozen)) == []
+    twice = dataclasses.replace(frozen, guard_log=f"{log}\n{log}")
+    assert "not frozen" in next(violations(twice))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -174,6 +252,8 @@ def test_a_good_storm_breaks_nothing() -> None:
         ({"prints": "pymongo.errors.OperationFailure: no, full error: {'code': 13}\n"}, "printed"),
         ({"guard_restarted": True}, "mongoguard has ended"),
         ({"guard_log": "Traceback (most recent call last)"}, "mongoguard logged"),
+        ({"guard_log": "worker 1 (pid 7) has not answered for 10 s: it"}, "gave up workers"),
+        ({"guard_log": "worker 1 (pid 7) does not confirm that users have changed, and is ended"}, "gave up"),
     ],
 )
 def test_each_law_is_judged(changes: dict[str, Any], words: str) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -122,6 +123,10 @@ def test_a_server_that_was_killed_while_idle_is_told_in_seconds_and_found_again(
                 call()
             if isinstance(failed.value, OperationFailure):
                 assert failed.value.code in {6, 91}
+                assert str(fragile.upstream.port) not in str(failed.value), (
+                    "the network behind is not told of"
+                )
+        assert "a command was not sent: " in fragile.log
         assert time.monotonic() - began < 2 * SELECTION_MS / 1000 + 5
         fragile.upstream.start().wait()
         assert wait_until(lambda: _answers(client), 5), "the old client works again"
@@ -204,6 +209,41 @@ def test_a_stopped_server_holds_nobody_beyond_the_clients_own_deadline(fragile: 
         finally:
             fragile.upstream.send_signal(signal.SIGCONT)
         assert wait_until(lambda: _answers(client), 10)
+
+
+KEPT_READY = 8
+"""More than two mongoguards open to get to know a server."""
+
+
+def test_connections_are_ready_from_the_start_and_again_after_a_crash(fragile: Guard, tmp_path: Path) -> None:
+    settings = {"upstream": {"minPoolSize": KEPT_READY, "serverSelectionTimeoutMS": SELECTION_MS}}
+    guard = Guard(tmp_path, fragile.upstream, settings).start().wait()
+
+    def ready() -> bool:
+        with contextlib.suppress(PyMongoError), fragile.upstream.client() as direct:
+            return connections_of_mongoguard(direct) >= KEPT_READY
+        return False
+
+    try:
+        assert wait_until(ready, 10)
+        fragile.upstream.kill()
+        fragile.upstream.start().wait()
+        assert wait_until(ready, 20)
+        guard.configure({"upstream": {**settings["upstream"], "minPoolSize": 0}})
+        guard.send_signal(signal.SIGHUP)
+        assert wait_until(lambda: "new values are in use of upstream.minPoolSize" in guard.log, 10)
+    finally:
+        guard.stop()
+    assert works_again(fragile, 10)
+
+
+def connections_of_mongoguard(direct: Client) -> int:
+    """How many are open, whatever they do; the monitors' have another name."""
+    stages: list[dict[str, Any]] = [
+        {"$currentOp": {"allUsers": True, "idleConnections": True}},
+        {"$match": {"clientMetadata.application.name": "mongoguard"}},
+    ]
+    return len(list(direct.admin.aggregate(stages)))
 
 
 def test_work_for_a_client_that_left_ends_upstream(fragile: Guard) -> None:

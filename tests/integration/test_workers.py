@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -239,6 +240,37 @@ def test_a_cursor_is_killed_through_another_worker_and_then_known_to_none(crew: 
         assert get_more(raw, cursor_id)["code"] == 43
 
 
+def test_the_status_line_counts_what_all_workers_have_done(crew: Crew, temp_user: str) -> None:
+    before = status_of(crew.guard)
+    for worker in range(WORKERS):
+        raw = crew.connect(worker, temp_user)
+        for _ in range(10):
+            assert raw.command("shop", {"count": "many"})["ok"] == 1
+        for _ in range(5):
+            assert raw.command("shop", {"drop": "many"})["code"] == 13
+
+    def counted() -> bool:
+        now = status_of(crew.guard)
+        return now["refused"] - before["refused"] == 5 * WORKERS and now["relayed"] >= (
+            before["relayed"] + 10 * WORKERS
+        )
+
+    assert within(10, counted)
+
+
+def status_of(guard: Guard) -> dict[str, int]:
+    """What a new status line says."""
+    lines = guard.log.count(STATUS)
+    guard.send_signal(signal.SIGUSR2)
+    assert within(10, lambda: guard.log.count(STATUS) > lines)
+    line = [line for line in guard.log.splitlines() if STATUS in line][-1]
+    found: dict[str, int] = json.loads(line)["attr"]
+    return found
+
+
+STATUS = '"msg": "status"'
+
+
 def test_unknown_cursors_are_not_found_and_a_flood_of_them_disturbs_nobody(crew: Crew) -> None:
     flood, other = crew.connect(0, "reader"), crew.connect(1, "reader")
     many = {"killCursors": "many", "cursors": [Int64(i) for i in range(10_000, 30_000)]}
@@ -288,7 +320,7 @@ def test_a_frozen_worker_is_replaced_and_nobody_waits_for_it(crew: Crew, temp_us
     os.kill(frozen, signal.SIGSTOP)
     assert_all_are_served(crew)
     begun = time.monotonic()
-    assert get_more(other, cursor_id)["ok"] == 0, "whoever knows it can't be asked"
+    assert get_more(other, cursor_id)["code"] == 6, "whoever knows it can't be asked"
     assert time.monotonic() - begun < 6
     waiting.send(op_msg({**FIND, "$db": "shop"}))
     with pytest.raises((ConnectionEnded, OSError)):  # without a deadline of its own it would wait for so long

@@ -53,6 +53,7 @@ def test_an_equal_file_changes_nothing():
         ),
         ("systemLog", "verbosity: 2", "systemLog.verbosity"),
         ("upstream", "waitQueueTimeoutMS: 7", "upstream.waitQueueTimeoutMS"),
+        ("upstream", "minPoolSize: 7", "upstream.minPoolSize"),
     ],
 )
 def test_a_reloadable_key_is_taken_over(section, text, path):

@@ -60,6 +60,7 @@ net:
 upstream:
   uriFile: /etc/uri
   maxPoolSize: 50
+  minPoolSize: 5
   connectTimeoutMS: 1000
   serverSelectionTimeoutMS: 2000
   waitQueueTimeoutMS: 3000
@@ -251,6 +252,18 @@ def test_a_wrong_key_is_refused_with_its_path_and_what_was_expected(text, expect
         (
             "uri: 'mongodb://h', maxPoolSize: -1",
             "upstream.maxPoolSize: expected a number of connections, 0 for no limit, not -1",
+        ),
+        (
+            "uri: 'mongodb://h', minPoolSize: 1001",
+            "upstream.minPoolSize: expected a number of connections from 0 to 1000, not 1001",
+        ),
+        (
+            "uri: 'mongodb://h', minPoolSize: -1",
+            "upstream.minPoolSize: expected a number of connections from 0 to 1000, not -1",
+        ),
+        (
+            "uri: 'mongodb://h', minPoolSize: 6, maxPoolSize: 5",
+            "upstream.minPoolSize must not be more than upstream.maxPoolSize",
         ),
     ],
 )

@@ -18,11 +18,15 @@ def case(name: str, state: str = "") -> str:
 
 
 def test_a_report_is_read_as_the_ids_by_which_pytest_runs_its_tests_again() -> None:
-    found = outcomes_of(case("test_one"), case("test_two", "<failure/>"), case("test_three", "<skipped/>"))
+    found = outcomes_of(
+        case("test_one"),
+        case("test_two", "<failure/>"),
+        case("test_three", '<skipped message="Windows only"/>'),
+    )
     assert found == {
         f"{FILE}::TestClient::test_one": "passed",
         f"{FILE}::TestClient::test_two": "failed",
-        f"{FILE}::TestClient::test_three": "skipped",
+        f"{FILE}::TestClient::test_three": "skipped: Windows only",
     }
     assert outcomes_of('<testcase classname="test.test_client" name="test_of_no_class"/>') == {
         f"{FILE}::test_of_no_class": "passed"
@@ -50,10 +54,32 @@ def test_what_ends_otherwise_is_told() -> None:
     assert comparison.unexplained == [f"{FILE}::TestClient::four", f"{FILE}::TestClient::two"]
     assert not comparison.is_alike
     assert list(comparison.lines("mongos")) == [
-        "mongos | 4 | 1 | 0 | 0 | 1 | 0 | 2",
+        "mongos | 4 | 1 | 0 | 0 | 0 | 1 | 0 | 2",
         f"  unexplained: {FILE}::TestClient::four: passed directly, absent through mongoguard",
         f"  unexplained: {FILE}::TestClient::two: passed directly, skipped through mongoguard",
     ]
+
+
+def test_only_another_topology_explains_that_a_test_is_skipped() -> None:
+    direct = {"a::b": "passed", "c::d": "skipped: Must be connected to a mongos", "e::f": "passed"}
+    guarded = {
+        "a::b": "skipped: TestX runOnRequirements not satisfied",
+        "c::d": "passed",
+        "e::f": "skipped: no reason",
+    }
+    comparison = compare(direct, guarded, [], is_other_topology=True)
+    assert comparison.other_topology == ["a::b", "c::d"]
+    assert comparison.unexplained == ["e::f"]
+    assert compare(direct, guarded, []).unexplained == ["a::b", "c::d", "e::f"]
+
+
+def test_a_test_for_another_topology_that_fails_is_told() -> None:
+    direct, guarded = {"c::d": "skipped: Must be connected to a mongos"}, {"c::d": "failed"}
+    assert compare(direct, guarded, [], is_other_topology=True).unexplained == ["c::d"]
+
+
+def test_tests_that_are_skipped_for_another_reason_end_alike() -> None:
+    assert compare({"a::b": "skipped: one"}, {"a::b": "skipped: other"}, []).unexplained == []
 
 
 def test_a_test_that_only_passes_through_mongoguard_is_told_too() -> None:

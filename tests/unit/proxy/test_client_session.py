@@ -9,7 +9,12 @@ from bson import Binary, Int64
 from mongoguard.authn.scram import SCRAM_SHA_256, derive_credentials
 from mongoguard.authn.scram_client import ScramClientConversation, ScramPassword
 from mongoguard.effects import AskUpstream, Emit, FetchUser, Now, RandomBytes, Relay
-from mongoguard.errors import ProtocolError, UpstreamConnectionLost, UpstreamUnavailable
+from mongoguard.errors import (
+    NoServerForReadPreference,
+    ProtocolError,
+    UpstreamConnectionLost,
+    UpstreamUnavailable,
+)
 from mongoguard.model.names import RoleName, UserName
 from mongoguard.model.resource_pattern import CLUSTER, ResourcePattern
 from mongoguard.proxy.client_session import ClientSession
@@ -341,6 +346,32 @@ def test_no_upstream_is_a_retryable_error():
         play = Play(make_session(ALICE)).send(op_msg(body)).expect(Relay).fail(UpstreamUnavailable("away"))
         reply = play.reply()
         assert (reply["code"], reply["codeName"], reply.get("errorLabels")) == (6, "HostUnreachable", labels)
+
+
+@pytest.mark.parametrize(
+    "command", [FIND, {"ping": 1, "$db": "admin"}, {**FIND, "$readPreference": {"mode": "nearest"}}]
+)
+def test_what_a_client_is_told_of_the_upstream_names_no_server(command):
+    """The reason names servers of the network behind; it is for mongoguard's log."""
+    reason = UpstreamUnavailable("mongod7.internal:27017: [Errno 111] Connection refused")
+    reply = Play(make_session(ALICE)).send(op_msg(command)).expect(Relay).fail(reason).reply()
+    assert reply["errmsg"] == (
+        "mongoguard cannot reach the upstream: no server could be used; mongoguard's log says why"
+    )
+    told = UpstreamUnavailable("all 5 connections to mongod7.internal:27017 are busy", told="busy")
+    reply = Play(make_session(ALICE)).send(op_msg(command)).expect(Relay).fail(told).reply()
+    assert reply["errmsg"] == "mongoguard cannot reach the upstream: busy"
+
+
+def test_who_finds_no_server_for_a_read_is_told_the_own_read_preference():
+    text = 'Could not find host matching read preference { mode: "secondary" }'
+    asked = (
+        Play(make_session(ALICE))
+        .send(op_msg({**FIND, "$readPreference": {"mode": "secondary"}}))
+        .expect(Relay)
+    )
+    reply = asked.fail(NoServerForReadPreference(text)).reply()
+    assert (reply["code"], reply["errmsg"]) == (133, text)
 
 
 def test_an_upstream_lost_in_mid_command_ends_the_clients_connection():

@@ -1,5 +1,7 @@
 """What crosses workers, seen from the supervisor; the workers are faked here, and real in the integration tests."""
 
+from types import SimpleNamespace
+
 import pytest
 import trio
 import trio.testing
@@ -37,14 +39,23 @@ class FakeWorker:
         self.odd_answer = None
         self.claims = []
         self.asked = []
-        self.link = self
+        self.told = []
+        self.takes_late = None
+        self.link = SimpleNamespace(ask=self.ask_link, tell=self.tell)
 
     async def ask(self, kind, fields=None, *, within_secs):
+        try:
+            return await self.ask_link(kind, fields, within_secs=within_secs)
+        except trio.TooSlowError:
+            return None
+
+    async def ask_link(self, kind, fields=None, *, within_secs, take=None):
         self.asked.append(kind)
         await trio.lowlevel.checkpoint()
         if not self.answers:
+            self.takes_late = take
             await trio.sleep(within_secs)
-            return None
+            raise trio.TooSlowError
         if kind != "give cursors":
             return {}
         if self.odd_answer is not None:
@@ -53,8 +64,9 @@ class FakeWorker:
         found = [self.cursors.pop(i) for i in fields["ids"] if i in self.cursors]
         return {"cursors": found, "kept": [i for i in fields["ids"] if i in self.others_cursors]}
 
-    def tell(self, kind):
+    def tell(self, kind, fields=None):
         self.asked.append(kind)
+        self.told.append(fields)
 
     def kill(self):
         self.killed = True
@@ -126,7 +138,7 @@ async def test_the_others_are_told_who_asks_and_say_what_they_keep(crossing, wor
     workers[1].others_cursors.add(7)
     workers[2].cursors[8] = "cursor"
     found = await ask(crossing, workers[0], "find cursors", ids=[7, 8], claim=CLAIM, more="?")
-    assert found == {"cursors": ["cursor"], "kept": [7]}
+    assert found == {"cursors": ["cursor"], "kept": [7], "silent": []}
     assert workers[1].claims == workers[2].claims == [CLAIM]
 
 
@@ -139,7 +151,7 @@ async def test_an_answer_that_is_none_keeps_no_cursor_of_another_from_being_foun
     workers[1].odd_answer = answer
     workers[2].cursors[7] = "cursor"
     found = await ask(crossing, workers[0], "find cursors", ids=[7], claim=CLAIM)
-    assert found == {"cursors": ["cursor"], "kept": []}
+    assert found == {"cursors": ["cursor"], "kept": [], "silent": [1]}
     assert "worker 1 (pid 1) gives cursors that are none" in caplog.text
 
 
@@ -164,8 +176,20 @@ async def test_a_worker_that_does_not_answer_keeps_no_cursor_of_another_from_bei
     assert await ask(crossing, workers[0], "find cursors", ids=[7, 8], claim=CLAIM) == {
         "cursors": ["cursor"],
         "kept": [],
+        "silent": [1],
     }
     assert not workers[1].killed
+
+
+async def test_cursors_that_are_handed_over_late_go_to_who_asked(crossing, workers, autojump_clock):
+    """Who gives them has forgotten them."""
+    workers[1].answers = False
+    await ask(crossing, workers[0], "find cursors", ids=[7, 8], claim=CLAIM)
+    workers[1].takes_late({"cursors": [], "kept": [7]})
+    assert workers[0].told == []
+    workers[1].takes_late({"cursors": ["cursor"], "kept": []})
+    assert workers[0].asked == ["take cursors"]
+    assert workers[0].told == [{"ids": [7, 8], "cursors": ["cursor"]}]
 
 
 async def test_a_cursor_that_is_always_looked_for_is_not_waited_for_for_ever(
@@ -177,6 +201,7 @@ async def test_a_cursor_that_is_always_looked_for_is_not_waited_for_for_ever(
     assert await ask(crossing, workers[0], "find cursors", ids=[8], claim=CLAIM) == {
         "cursors": [],
         "kept": [],
+        "silent": [],
     }
     assert crossing._sought == {7}
 

@@ -164,8 +164,8 @@ async def test_a_full_pool_lets_wait_and_then_refuses_in_time(clock, autojump_cl
 class SlowPool(Pool):
     """A pool whose connections take a second to open, or fail after it."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **upstream):
+        super().__init__(**upstream)
         self.opening = self.most = 0
         self.fails = False
 
@@ -263,3 +263,143 @@ async def test_a_connection_that_was_opened_for_something_else_serves_who_waits(
     pool.close(interrupt=False)
     pool.keep(late := FakeConnection())
     assert late.closed == 1
+
+
+# ---- connections that are kept ready --------------------------------------------------------------------------------
+
+
+async def test_connections_are_opened_ahead_one_at_a_time_until_there_are_enough(clock, autojump_clock):
+    pool = SlowPool(minPoolSize=3)
+    assert pool.lacks_connections
+    await pool.warm()
+    assert (len(pool.made), pool.most, pool._connecting) == (3, 1, 0)
+    assert not pool.lacks_connections
+    await pool.warm()
+    assert len(pool.made) == 3
+    began = trio.current_time()
+    await at_once(pool, 3)
+    assert (len(pool.made), trio.current_time()) == (3, began), "nobody had to wait for a login"
+
+
+async def test_without_the_setting_none_is_opened_ahead(clock):
+    pool = Pool()
+    assert not pool.lacks_connections
+    await pool.warm()
+    assert pool.made == []
+
+
+async def test_those_in_use_count_too(clock):
+    pool = Pool(minPoolSize=2)
+    busy = FakeConnection()
+    busy.gate = trio.Event()
+    pool.next = [busy]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.exchange, b"")
+        await trio.testing.wait_all_tasks_blocked()
+        await pool.warm()
+        assert len(pool.made) == 2
+        busy.gate.set()
+
+
+async def test_a_request_takes_what_is_opened_ahead_instead_of_one_more(clock, autojump_clock):
+    """Or there would be more connections than `maxPoolSize` allows."""
+    pool = SlowPool(minPoolSize=2, maxPoolSize=2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.warm)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(20):
+            nursery.start_soon(pool.exchange, b"")
+    assert (len(pool.made), pool._connecting, pool._ahead, pool._given) == (2, 0, 0, 0)
+    assert sum(one.served for one in pool.made) == 20
+
+
+async def test_requests_have_a_turn_of_their_own_while_connections_are_opened_ahead(clock, autojump_clock):
+    pool = SlowPool(minPoolSize=50)
+    gate = trio.Event()
+    pool.next = [FakeConnection() for _ in range(4)]
+    for one in pool.next:
+        one.gate = gate
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.warm)
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(4):
+            nursery.start_soon(pool.exchange, b"")
+        await trio.sleep(2.5)
+        assert pool.in_use - len(pool._waiting) == 4, "two were opened for them, two had been for nobody"
+        assert pool.most == module.MAX_CONNECTING
+        gate.set()
+    await pool.warm()
+    assert len(pool.made) == 50
+
+
+async def test_who_waits_for_what_is_opened_ahead_hears_that_the_server_is_gone(clock, autojump_clock):
+    pool = SlowPool(minPoolSize=1)
+    pool.fails = True
+    told = []
+
+    async def ask():
+        with pytest.raises(UpstreamUnavailable, match="refused"):
+            await pool.exchange(b"")
+        told.append(trio.current_time())
+
+    async def warm():
+        with pytest.raises(UpstreamUnavailable, match="refused"):
+            await pool.warm()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(warm)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(ask)
+        began = trio.current_time()
+    assert told == [began + 1]
+    assert (pool._connecting, pool._ahead, pool.in_use) == (0, 0, 0)
+
+
+async def test_a_cancelled_warming_gives_its_turn_to_who_waits(clock, autojump_clock):
+    pool = SlowPool(minPoolSize=1)
+    async with trio.open_nursery() as nursery:
+        with trio.move_on_after(0.5):
+            async with trio.open_nursery() as inner:
+                inner.start_soon(pool.warm)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(pool.exchange, b"")
+    assert (len(pool.made), pool._connecting, pool._ahead) == (1, 0, 0)
+
+
+async def test_as_many_as_are_kept_ready_may_be_idle_for_long(clock):
+    pool = Pool(minPoolSize=2)
+    made = await at_once(pool, 4)
+    clock.now += module.MAX_IDLE_SECS + 1
+    pool.trim()
+    assert [one.closed for one in made].count(1) == 2
+    assert len(pool._idle) == 2
+    assert not pool.lacks_connections
+
+
+async def test_what_the_server_has_closed_is_replaced_before_it_is_needed(clock):
+    pool = Pool(minPoolSize=2)
+    first, second = await at_once(pool, 2)
+    first.usable = False
+    pool.trim()
+    assert (first.closed, second.closed) == (1, 0)
+    assert pool.lacks_connections
+    await pool.warm()
+    assert len(pool.made) == 3
+
+
+async def test_a_closed_pool_opens_nothing_ahead(clock, autojump_clock):
+    pool = SlowPool(minPoolSize=3)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.warm)
+        await trio.sleep(0.5)
+        pool.close(interrupt=False)
+    (only,) = pool.made
+    assert only.closed == 1
+    assert not pool.lacks_connections
+
+
+async def test_a_reload_changes_how_many_are_kept_ready_but_never_beyond_the_limit(clock):
+    pool = Pool(maxPoolSize=2)
+    pool.change(settings(minPoolSize=5, maxPoolSize=5).upstream.model_copy(update={"max_pool_size": 2}))
+    await pool.warm()
+    assert len(pool.made) == 2

@@ -20,6 +20,7 @@ from mongoguard.observe.event import AuditEvent
 from mongoguard.server.sinks import (
     BATCH_BYTES,
     QUEUE_LINES,
+    CountingSink,
     DiscardingSink,
     LineOutput,
     LineSink,
@@ -389,3 +390,30 @@ def test_an_error_at_the_beginning_of_a_line_gives_the_turn_back(tmp_path):
         assert not output._in_line
     finally:
         os.close(turns)
+
+
+# ---- counting -------------------------------------------------------------------------------------------------------
+
+
+async def test_refused_commands_are_counted_whether_or_not_they_are_written():
+    sink = CountingSink(DiscardingSink())
+    for result in (0, 13, 13, 8000):
+        await sink.write(AuditEvent("authCheck", PEER, result=result))
+    assert sink.take(AuditEvent("authCheck", PEER, result=13))
+    for other in ("authenticate", "logout"):
+        assert sink.take(AuditEvent(other, PEER, result=18))
+    sink.reopen()
+    assert sink.refused == 4
+
+
+async def test_what_the_sink_does_not_take_at_once_is_counted_when_it_is_written():
+    class FullSink(DiscardingSink):
+        def take(self, event):
+            return False
+
+    sink = CountingSink(FullSink())
+    refusal = AuditEvent("authCheck", PEER, result=13)
+    assert not sink.take(refusal)
+    assert sink.refused == 0
+    await sink.write(refusal)
+    assert sink.refused == 1

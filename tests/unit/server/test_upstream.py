@@ -504,3 +504,75 @@ async def test_a_member_that_is_connected_to_directly_is_asked_as_a_secondary(
         connections[0][0].exchange = exchange
         await upstream.ask("admin", {"usersInfo": 1})
         assert sent[0].get("$readPreference") == expected
+
+
+# ---- connections that are kept ready --------------------------------------------------------------------------------
+
+
+async def test_every_server_has_connections_ready_and_the_new_one_after_a_fail_over_too(
+    connections, autojump_clock
+):
+    made, _prepare = connections
+
+    def opened(address):
+        return sum(connection.address == address for connection in made)
+
+    async with open_upstream(settings(minPoolSize=3)) as upstream, trio.open_nursery() as nursery:
+        nursery.start_soon(upstream.keep_up)
+        await trio.sleep(module.WARM_SECS * 1.5)
+        one_more = "when it was being met at that moment"
+        first = opened("h:1"), opened("h:2")
+        assert set(first) <= {3, 4}, one_more
+        upstream._topology.change(snapshot("h:2", "h:3"))
+        await trio.sleep(module.WARM_SECS * 1.5)
+        assert (opened("h:1"), opened("h:2")) == first
+        assert opened("h:3") in (3, 4), one_more
+        upstream._topology.change(snapshot("h:2", "h:1"))
+        await trio.sleep(module.WARM_SECS * 1.5)
+        assert opened("h:1") - first[0] in (3, 4), "it came back, and its old connections are gone"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_takes_no_more_connections_is_not_asked_all_the_time(
+    connections, autojump_clock, caplog
+):
+    caplog.set_level("INFO")
+    made, prepare = connections
+    async with open_upstream(settings(minPoolSize=3)) as upstream, trio.open_nursery() as nursery:
+        nursery.start_soon(upstream.keep_up)
+        await trio.lowlevel.checkpoint()
+        tried = []
+
+        def refuse(connection):
+            tried.append(connection.address)
+            return UpstreamUnavailable("h:1 is full")
+
+        prepare[0] = lambda c: refuse(c) if c.address == "h:1" else c
+        await trio.sleep(module.WARM_AGAIN_SECS * 4)
+        assert 2 <= len(tried) <= 6
+        assert "connections to upstream server h:1 cannot be kept ready: h:1 is full" in caplog.text
+        prepare[0] = lambda c: c
+        await trio.sleep(module.WARM_AGAIN_SECS + module.WARM_SECS)
+        assert not upstream._pools["h:1"].lacks_connections
+        nursery.cancel_scope.cancel()
+    assert made
+
+
+async def test_answered_requests_are_counted_over_all_servers_of_now_and_before(connections, autojump_clock):
+    connections[1][0] = lambda c: c
+    async with open_upstream(settings()) as upstream, trio.open_nursery() as nursery:
+        nursery.start_soon(upstream.keep_up)
+        for address, count in (("h:1", 3), ("h:2", 2)):
+            for _ in range(count):
+                await upstream.relay(b"", address)
+        assert upstream.answered == 5
+        lost = connections[0][0]
+        lost.error = UpstreamConnectionLost("h:1")
+        with pytest.raises(UpstreamConnectionLost):
+            await upstream.relay(b"", "h:1")
+        assert upstream.answered == 5
+        upstream._topology.change(snapshot("h:2"))
+        await trio.sleep(3 * module.KEEP_UP_SECS)
+        assert "h:1" not in upstream._pools
+        assert (upstream._left, upstream.answered) == ([], 5)
+        nursery.cancel_scope.cancel()

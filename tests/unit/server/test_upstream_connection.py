@@ -244,6 +244,41 @@ async def test_messages_are_compressed_both_ways_once_agreed(pair, size):
     assert decompress_message(sent, 48_000_000)[0] == request
 
 
+@pytest.mark.parametrize("size", [10, IN_THREAD_BYTES + 10])
+async def test_zlib_compresses_as_hard_as_the_uri_says(pair, size):
+    connection, theirs = pair
+    connection.compressor = 2
+    request = op_msg({"insert": "x", "text": "mongoguard " * (size // 11), "$db": "shop"}, request_id=7)
+    sent = {}
+    for connection.zlib_level in (-1, 0, 1, 9):
+        theirs.sendall(reply_to(request, {"ok": 1}))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.exchange, request)
+            sent[connection.zlib_level] = await trio.to_thread.run_sync(whole_message, theirs)
+        assert decompress_message(sent[connection.zlib_level], 48_000_000) == (request, 2)
+        assert sent[connection.zlib_level][4:24] == compress_message(request, 2)[4:24]
+    assert sent[-1] == compress_message(request, 2)
+    assert len(sent[0]) > len(request), "level 0 compresses nothing"
+    if size > 10:
+        assert len(sent[9]) < len(sent[1]) < len(request)
+
+
+def whole_message(sock):
+    sock.setblocking(True)
+    data = sock.recv(4)
+    while len(data) < int.from_bytes(data[:4], "little"):
+        data += sock.recv(1_000_000)
+    return data
+
+
+async def test_the_level_is_zlibs_alone(pair):
+    connection, theirs = pair
+    connection.compressor, connection.zlib_level = 0, 9
+    theirs.sendall(reply_to(REQUEST, {"ok": 1}))
+    await connection.exchange(REQUEST)
+    assert theirs.recv(1000) == compress_message(REQUEST, 0)
+
+
 async def test_a_server_may_answer_a_compressed_request_plainly(pair):
     connection, theirs = pair
     connection.compressor = 2

@@ -106,6 +106,10 @@ def test_what_reads_without_a_preference_follow_is_read_in_the_uri():
         ("readPreference=sideways", ""),
         ("compressors=lzma", "compressors: expected some of snappy, zlib, zstd, not 'lzma'"),
         ("loadBalanced=true", "loadBalanced=true is not supported"),
+        ("zlibCompressionLevel=10", "zlibcompressionlevel must be between -1 and 9"),
+        ("zlibCompressionLevel=-2", "zlibcompressionlevel must be between -1 and 9"),
+        ("zlibCompressionLevel=x", "zlibcompressionlevel must be an integer"),
+        ("connectTimeoutMS=soon", ""),
     ],
 )
 def test_an_option_that_can_not_be_served_is_an_error(options, told):
@@ -117,6 +121,12 @@ def test_compressors_are_kept_in_their_order():
     assert read("mongodb://h").compressors == ()
     assert read("mongodb://h/?compressors=zlib").compressors == ("zlib",)
     assert read("mongodb://h/?Compressors=zstd,zlib,zstd").compressors == ("zstd", "zlib")
+
+
+def test_how_hard_zlib_tries_is_read_in_the_uri():
+    assert read("mongodb://h/?compressors=zlib").zlib_level == -1
+    for level in (-1, 0, 9):
+        assert read(f"mongodb://h/?compressors=zlib&zlibCompressionLevel={level}").zlib_level == level
 
 
 def test_a_compressor_without_its_library_is_an_error(monkeypatch):

@@ -4,6 +4,8 @@ import socket
 from types import SimpleNamespace
 
 import pytest
+import trio
+import trio.testing
 
 from mongoguard.config.settings import parse_settings
 from mongoguard.effects import CursorClaim, FindCursors, KeptCursor
@@ -46,6 +48,7 @@ class Process:
         self.worker._application = SimpleNamespace(cursors=self.table)
         self.siblings = _LinkedSiblings(self.worker.link, counts=None, turns=0)
         self.siblings.application = self.worker._application
+        self.worker._siblings = self.siblings
 
     async def find(self, *ids, user=ALICE, namespace="shop.x", session=None, of_anybody=False):
         claim = CursorClaim(user, of_anybody, namespace, session)
@@ -123,7 +126,8 @@ async def test_what_is_too_long_to_be_handed_over_stays_and_no_link_ends(crew):
     ]
     crew[2].table.add(entry(requirement=AllOf(tuple(privileges))))
     crew[1].table.add(entry(8))
-    assert await crew[0].find(7, 8) == ()
+    with pytest.raises(UpstreamUnavailable):  # it is somewhere: not found would be untrue
+        await crew[0].find(7, 8)
     assert (len(crew[0].table), len(crew[1].table), len(crew[2].table)) == (1, 0, 1)
     assert await crew[0].find(8) == ()
 
@@ -142,5 +146,50 @@ async def test_a_claim_that_is_none_gets_nothing(crew):
     crew[2].table.add(entry())
     for claim in (None, {}, {"user": None, "ofAnybody": 1, "ns": None, "session": None}):
         answer = await crew[0].worker.link.ask("find cursors", {"ids": [7], "claim": claim}, within_secs=5)
-        assert answer == {"cursors": [], "kept": []}
+        assert (answer["cursors"], answer["kept"], sorted(answer["silent"])) == ([], [], [1, 2])
     assert len(crew[2].table) == 1
+
+
+# ---- workers that do not answer -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def frozen(crew, autojump_clock):
+    """The last worker; it goes on when the event is set."""
+    goes_on, give = trio.Event(), crew[2].worker._give_cursors
+
+    async def give_late(fields):
+        await goes_on.wait()
+        return await give(fields)
+
+    crew[2].worker.link._answerers = {**crew[2].worker.link._answerers, "give cursors": give_late}
+    return goes_on
+
+
+async def test_a_cursor_that_a_silent_worker_may_know_is_not_said_to_be_unknown(crew, frozen):
+    crew[1].table.add(entry(8))
+    with pytest.raises(UpstreamUnavailable, match="do not say whether they know"):
+        await crew[0].find(7)
+    assert await crew[0].find(8) == (), "who answers is enough for what it knows"
+    crew[1].table.add(entry(9, BOB))
+    assert [kept.cursor_id for kept in await crew[0].find(9)] == [9]
+    with pytest.raises(UpstreamUnavailable):
+        await crew[0].find(9, 10)
+
+
+async def test_a_cursor_that_is_handed_over_late_is_not_lost(crew, frozen):
+    crew[2].table.add(entry())
+    with pytest.raises(UpstreamUnavailable):
+        await crew[0].find(7)
+    frozen.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert crew[0].table.find(7) == entry()
+    assert len(crew[2].table) == 0
+
+
+async def test_what_comes_late_changes_nothing_that_is_known_and_nothing_that_nobody_asked_for(crew):
+    crew[0].table.add(entry(9))
+    forged = [module.cursor_document(entry(number, BOB)) for number in (8, 9)]
+    await crew[0].worker._take_late_cursors({"ids": [7, 9], "cursors": forged})
+    assert crew[0].table.find(9).owner == ALICE
+    assert len(crew[0].table) == 1
