@@ -14,7 +14,7 @@ from typing import Any
 from bson import ObjectId
 
 from mongoguard.command.read_preference import ReadPreference
-from mongoguard.proxy.replica_set import Advertised, Hello, replica_set_fields
+from mongoguard.proxy.replica_set import Advertised, Hello, newest_cluster_time, replica_set_fields
 from mongoguard.wire.message import MAX_MESSAGE_BYTES
 
 __all__ = ["Deployment", "DeploymentView", "Impersonation", "PresentAs"]
@@ -159,7 +159,7 @@ class DeploymentView:
 
     @property
     def members(self) -> Mapping[str, Hello]:
-        """What each server of the upstream that answers last said of itself; only for `PresentAs.REPLICA_SET`."""
+        """What each server of the upstream that answers last said of itself."""
         return self._members
 
     @members.setter
@@ -175,6 +175,11 @@ class DeploymentView:
         return replica_set_fields(self.advertised, self._current.hello, self._members)
 
     @property
+    def cluster_time(self) -> Mapping[str, Any] | None:
+        """The newest `$clusterTime` that the upstream's servers have said; None of a standalone server."""
+        return newest_cluster_time(self._current.hello, self._members.values())
+
+    @property
     def finds_the_primary(self) -> bool:
         """Whether mongoguard looks for the primary itself, and so is there while the servers behind change roles."""
         present_as = self._current.present_as
@@ -183,7 +188,7 @@ class DeploymentView:
         )
 
     def _to_be_said(self) -> object:
-        """What hello says, as a value to compare; without what changes all the time."""
+        """What hello says, as a value to compare; without what changes all the time: times."""
         fields = self.replica_set_fields
         fields.pop("lastWrite", None)
         return self._current.limits, fields

@@ -5,8 +5,9 @@ sockets.
 Source: the "MongoDB Handshake", "Server Discovery And Monitoring" and "Load Balancer Support" specifications; replies
 measured on mongod 6.0.5.
 
-$clusterTime and operationTime are not in it: drivers take them from the replies of the upstream, and a monitor's hello
-would only make them wait for a time that no command of theirs has seen.
+$clusterTime is the newest that a heartbeat of the upstream has brought, so that a client's first command carries one.
+Relayed replies are ahead of it; clients keep the newest that they have seen. operationTime is not in it: no command has
+run whose effects a client would have to wait for.
 """
 
 from __future__ import annotations
@@ -59,6 +60,9 @@ def hello(session: ClientSession, command: Command) -> Flow[dict[str, Any]]:
         reply["serviceId"] = view.service_id
     reply |= _negotiated_compression(session, body)
     reply |= yield from _login_fields(session, body)
+    cluster_time = view.cluster_time
+    if cluster_time is not None:
+        reply["$clusterTime"] = cluster_time
     if session.streaming.allowed:
         session.streaming.go_on(AwaitableHello.with_version(body, version))
     return reply

@@ -1,4 +1,4 @@
-"""What hello says when mongoguard is presented as a replica set.
+"""What hello says when mongoguard is presented as a replica set; and, however it is presented, the cluster's time.
 
 In: what `net.advertise` says, and what the upstream's servers last said of themselves. Out: the fields of hello. Must
 not know sockets. Never names an upstream host: what is not mapped to a proxy's address is left out.
@@ -7,13 +7,15 @@ Source: "Server Discovery And Monitoring"; the order of the fields is that of mo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bson import Timestamp
+
 from mongoguard.errors import ConfigError
 
-__all__ = ["Advertised", "Hello", "check_advertised", "replica_set_fields"]
+__all__ = ["Advertised", "Hello", "check_advertised", "newest_cluster_time", "replica_set_fields"]
 
 Hello = Mapping[str, Any]
 """A server's answer to hello, as values."""
@@ -129,3 +131,19 @@ def _written_at(hello: Hello) -> float:
     last_write = hello.get("lastWrite")
     date = last_write.get("lastWriteDate") if isinstance(last_write, Mapping) else None
     return 0.0 if date is None else float(date.timestamp())
+
+
+def newest_cluster_time(introduced: Hello, hellos: Iterable[Hello]) -> Mapping[str, Any] | None:
+    """The `$clusterTime` that is ahead of the others, as its server has signed it ("Driver Sessions": gossiping).
+
+    Servers of another set than `introduced` sign with other keys: this one would refuse every command with their time.
+    """
+    newest: Mapping[str, Any] | None = None
+    for hello in hellos:
+        said = hello.get("$clusterTime")
+        if hello.get("setName") != introduced.get("setName") or not isinstance(said, Mapping):
+            continue
+        time = said.get("clusterTime")
+        if isinstance(time, Timestamp) and (newest is None or time > newest["clusterTime"]):
+            newest = said
+    return newest

@@ -160,6 +160,7 @@ class Application:
                         listener,
                         lambda s: self._take(s, clients),
                         self._arrivals.hesitation_secs,
+                        self._shell.wait_readable,
                     )
                 await self._obey_until_told_to_end(orders)
                 services.cancel_scope.cancel()
@@ -230,7 +231,9 @@ class Application:
 
     async def _receive(self, sock: socket.socket, arrival: Arrival) -> Incoming | None:
         try:
-            return await receive_client(sock, self._settings.net, self._tls, arrival)
+            return await receive_client(
+                sock, self._settings.net, self._tls, arrival, self._shell.wait_readable
+            )
         except ArrivalRefused as refused:
             sock.close()
             self._arrivals.tell(refused)

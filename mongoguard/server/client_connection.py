@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import trio
@@ -103,18 +103,6 @@ class ClientConnection:
                 shell.early, transport, session, shell.at_once, self, MAX_UNAUTHENTICATED_IDLE_SECS
             )
         )
-        self._effects: dict[type[Effect[Any]], Callable[[Any], Awaitable[Any]]] = {
-            AskUpstream: self._ask_upstream,
-            AwaitTopologyChange: self._await_topology_change,
-            Emit: self._emit,
-            FetchUser: self._fetch_user,
-            FinishExchange: self._finish_exchange,
-            Now: self._now,
-            RandomBytes: self._random_bytes,
-            Relay: self._relay,
-            StateChanged: self._state_changed,
-            **shell.external,
-        }
 
     async def serve(self) -> None:
         """Serve until the client leaves, breaks the protocol, or is cancelled. Raises nothing of its own."""
@@ -133,6 +121,7 @@ class ClientConnection:
         finally:
             self._transport.close()
             await self._log_out()
+            self._quick = self._early = None  # they know this one: it must not wait for the garbage collector
 
     def cancel(self) -> None:
         """End now, in mid-command too."""
@@ -278,7 +267,6 @@ class ClientConnection:
         `size` is that of the message that the flow is about: reading and deciding a long one is done in a thread.
         `effect`: what a flow that was begun waits for.
         """
-        effects = self._effects
         try:
             if effect is not None:
                 pass
@@ -291,7 +279,10 @@ class ClientConnection:
                 effect = outcome
             while True:
                 try:
-                    answer = await effects[type(effect)](effect)
+                    own = _OWN_EFFECTS.get(type(effect))
+                    answer = await (
+                        self._shell.external[type(effect)](effect) if own is None else own(self, effect)
+                    )
                 except UpstreamError as error:
                     effect = flow.throw(error)
                 else:
@@ -375,6 +366,20 @@ class ClientConnection:
         except Exception:
             # Here as in `serve`: raised, it would end the clients' nursery, and with it everybody's connection.
             log.exception("connection %d: %s: an internal error", self.session.connection_id, failure)
+
+
+_OWN_EFFECTS: Mapping[type[Effect[Any]], Callable[[ClientConnection, Any], Awaitable[Any]]] = {
+    AskUpstream: ClientConnection._ask_upstream,  # noqa: SLF001  (one table for all connections)
+    AwaitTopologyChange: ClientConnection._await_topology_change,  # noqa: SLF001
+    Emit: ClientConnection._emit,  # noqa: SLF001
+    FetchUser: ClientConnection._fetch_user,  # noqa: SLF001
+    FinishExchange: ClientConnection._finish_exchange,  # noqa: SLF001
+    Now: ClientConnection._now,  # noqa: SLF001
+    RandomBytes: ClientConnection._random_bytes,  # noqa: SLF001
+    Relay: ClientConnection._relay,  # noqa: SLF001
+    StateChanged: ClientConnection._state_changed,  # noqa: SLF001
+}
+"""Of no connection, but of all: each would hold a method of itself for every effect."""
 
 
 def _first_step(flow: Flow[Any]) -> tuple[bool, Any]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import os
 import select
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -81,6 +82,7 @@ class EarlySockets:
         self._epoll = select.epoll()
         self._calls: dict[int, Call] = {}
         self._again: deque[int] = deque()
+        self._prefers_again = False
         self._has_turn = False
         ready.watch(self._epoll.fileno(), self._something_came)
 
@@ -91,6 +93,31 @@ class EarlySockets:
         """
         self._epoll.register(descriptor, _WATCHED)
         self._calls[descriptor] = call
+
+    async def wait_readable(self, sock: socket.socket) -> None:
+        """Return when something has come, or the end of the connection, and it is this one's turn.
+
+        Must be cancelled before the socket is closed.
+        """
+        descriptor, task = sock.fileno(), trio.lowlevel.current_task()
+        waits = True
+
+        def wake() -> None:
+            nonlocal waits
+            if waits:
+                waits = False
+                trio.lowlevel.reschedule(task)
+
+        def give_up(_raise_cancel: object) -> trio.lowlevel.Abort:
+            nonlocal waits
+            waits = False
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self.watch(descriptor, wake)
+        try:
+            await trio.lowlevel.wait_task_rescheduled(give_up)
+        finally:
+            self.forget(descriptor)
 
     def look_again(self, descriptor: int) -> None:
         """Call its function once more, when it is its turn: of more that has come, the socket may tell nothing."""
@@ -118,6 +145,10 @@ class EarlySockets:
             call()
 
     def _next(self) -> int | None:
+        # In turns: neither may keep the other waiting for as long as there is more.
+        self._prefers_again = not self._prefers_again
+        if self._again and self._prefers_again:
+            return self._again.popleft()
         for descriptor, _ in self._epoll.poll(0, 1):
             return descriptor
         return self._again.popleft() if self._again else None

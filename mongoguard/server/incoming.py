@@ -6,6 +6,7 @@ In: an accepted socket. Out: an `Incoming`, or `IncomingRefused`. Must not know 
 from __future__ import annotations
 
 import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import trio
@@ -51,11 +52,15 @@ class Incoming:
 
 
 async def receive_client(
-    sock: socket.socket, net: Net, tls: ListenerTLS | None, arrival: Arrival
+    sock: socket.socket,
+    net: Net,
+    tls: ListenerTLS | None,
+    arrival: Arrival,
+    wait_readable: Callable[[socket.socket], Awaitable[None]] = trio.lowlevel.wait_readable,
 ) -> Incoming:
     """Do what comes before the first message: the PROXY header, a look at the first bytes, the TLS handshake.
 
-    All of it, and the first message, has `handshakeTimeoutSecs` together.
+    All of it, and the first message, has `handshakeTimeoutSecs` together. `wait_readable` waits for the first bytes.
 
     Raises `IncomingRefused`, also for what does not come in time, `ArrivalRefused` for one too many of its address, and
     OSError for a client that has gone. `tls` is None when net.tls.mode is disabled.
@@ -66,7 +71,7 @@ async def receive_client(
     ends = peer_of(sock)
     if not net.proxy_protocol.trusts(ends.client):
         arrival.come_from(ends.client)
-    peer = await _true_peer(sock, ends, net, deadline)
+    peer = await _true_peer(sock, ends, net, deadline, wait_readable)
     arrival.come_from(peer.client)
     # Behind a balancer a Unix socket says nothing of the way that the client's bytes came.
     is_private = sock.family == socket.AF_UNIX and not peer.is_proxied
@@ -99,9 +104,16 @@ async def _encrypted(sock: socket.socket, peer: Peer, tls: ListenerTLS, deadline
     return Incoming(transport, peer, Channel(is_private=True, certificate=certificate), deadline)
 
 
-async def _true_peer(sock: socket.socket, ends: Peer, net: Net, deadline: float) -> Peer:
+async def _true_peer(
+    sock: socket.socket,
+    ends: Peer,
+    net: Net,
+    deadline: float,
+    wait_readable: Callable[[socket.socket], Awaitable[None]],
+) -> Peer:
     try:
         with trio.fail_at(deadline):
+            await wait_readable(sock)
             return await true_peer(sock, ends, net.proxy_protocol)
     except ProtocolError as error:
         raise IncomingRefused(connection_refused(ends, reason=str(error))) from None

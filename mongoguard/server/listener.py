@@ -11,8 +11,9 @@ import os
 import resource
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -131,15 +132,19 @@ def close_listeners(listeners: list[socket.socket], *, remove: bool = True) -> N
 
 
 async def accept_for_ever(
-    listener: socket.socket, take: Callable[[socket.socket], None], hesitation_secs: Callable[[], float]
+    listener: socket.socket,
+    take: Callable[[socket.socket], None],
+    hesitation_secs: Callable[[], float],
+    wait_readable: Callable[[socket.socket], Awaitable[None]] = trio.lowlevel.wait_readable,
 ) -> None:
     """Hand each accepted socket to `take`, until the listener is closed or this is cancelled.
 
     Other processes may listen on the same socket; before each connection they are given that many seconds to take it.
+    With another `wait_readable` than Trio's it must be cancelled before the listener is closed.
     """
     while True:
         try:
-            await trio.lowlevel.wait_readable(listener)
+            await wait_readable(listener)
             secs = hesitation_secs()
             if secs:
                 await trio.sleep(secs)
@@ -167,5 +172,6 @@ def peer_of(sock: socket.socket) -> Peer:
     return Peer(_address(client[0]), _address(server[0]), client[1], server[1])
 
 
+@lru_cache(maxsize=1024)  # fleets reconnect from where they were, and to few addresses of ours
 def _address(text: str) -> Address:
     return ip_address(text.partition("%")[0])

@@ -47,10 +47,10 @@ async def true_peer(sock: socket.socket, peer: Peer, proxy_protocol: ProxyProtoc
 async def _read_header(sock: socket.socket) -> bytes:
     data = b""
     while wanted := bytes_wanted(data):
-        await trio.lowlevel.wait_readable(sock)
         try:
             chunk = sock.recv(wanted)
         except BlockingIOError:
+            await trio.lowlevel.wait_readable(sock)
             continue
         if not chunk and data:
             raise ProtocolError("the connection ended within its PROXY header")
@@ -63,10 +63,10 @@ async def _read_header(sock: socket.socket) -> bytes:
 async def _check_no_header(sock: socket.socket) -> None:
     wait_secs = LOOK_AGAIN_SECS
     while True:
-        await trio.lowlevel.wait_readable(sock)
         try:
             data = sock.recv(TELLING_BYTES, socket.MSG_PEEK)
         except BlockingIOError:
+            await trio.lowlevel.wait_readable(sock)
             continue
         if begins_header(data):
             raise ProtocolError(

@@ -6,6 +6,7 @@ protocol.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,3 +41,10 @@ class Shell:
     external: Mapping[type[Effect[Any]], Callable[[Any], Awaitable[Any]]] = field(default_factory=dict)
     at_once: AnswersAtOnce = field(default_factory=dict)
     early: EarlySockets | None = None
+
+    async def wait_readable(self, sock: socket.socket) -> None:
+        """Wait for an early client: until something has come and it is this one's turn (`EarlySockets`)."""
+        if self.early is None:
+            await trio.lowlevel.wait_readable(sock)
+        else:
+            await self.early.wait_readable(sock)

@@ -47,10 +47,10 @@ async def begins_tls(sock: socket.socket) -> bool:
     """
     wait_secs = LOOK_AGAIN_SECS
     while True:
-        await trio.lowlevel.wait_readable(sock)
         try:
             data = sock.recv(TELLING_BYTES, socket.MSG_PEEK)
         except BlockingIOError:
+            await trio.lowlevel.wait_readable(sock)
             continue
         if not data:
             raise ConnectionAbortedError("the connection ended before its first byte")

@@ -87,9 +87,11 @@ class Upstream:
         self.deployment = DeploymentView(
             Deployment(hello={}, build_info={}), advertised=advertised, service_id=service_id
         )
-        listeners = () if advertised is None else (MemberHellos(self._members_heard),)
         self._topology = Topology(
-            self._address, self._topology_changed, settings.upstream.connect_timeout_ms, listeners
+            self._address,
+            self._topology_changed,
+            settings.upstream.connect_timeout_ms,
+            (MemberHellos(self._members_heard),),
         )
 
     @property

@@ -86,6 +86,22 @@ def test_a_time_that_the_deployment_has_signed_is_taken(guard_replica_set: Guard
         assert reply["operationTime"] <= reply["$clusterTime"]["clusterTime"]
 
 
+def test_the_time_that_hello_says_is_taken(guard_replica_set: Guard) -> None:
+    """It comes from a heartbeat, which nobody has logged in for, and is signed all the same."""
+    with RawConnection(guard_replica_set.address) as raw:
+        signed = raw.command("admin", {"hello": 1})["$clusterTime"]
+        assert signed["signature"]["keyId"] != 0
+        raw.log_in("app", password_of("app"))
+        reply = raw.command("shop", {"find": "orders", "$clusterTime": signed})
+        assert reply["ok"] == 1
+        assert reply["$clusterTime"]["clusterTime"] >= signed["clusterTime"]
+
+
+def test_a_standalone_server_has_no_time_of_a_cluster(guard_standalone: Guard) -> None:
+    with RawConnection(guard_standalone.address) as raw:
+        assert "$clusterTime" not in raw.command("admin", {"hello": 1})
+
+
 @pytest.mark.parametrize("user", ["app", "root"])
 def test_a_forged_time_is_refused_and_moves_no_clock(guard_replica_set: Guard, user: str) -> None:
     """The service user's connection must lend nobody the right to set the deployment's clock."""

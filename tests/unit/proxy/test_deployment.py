@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from bson import ObjectId
+from bson import ObjectId, Timestamp
 
 from mongoguard.errors import ConfigError
 from mongoguard.proxy.deployment import Deployment, DeploymentView, PresentAs
@@ -39,6 +39,36 @@ def test_what_changes_all_the_time_is_no_change(view: DeploymentView):
     view.members = {"a": {**PRIMARY, "lastWrite": {"n": 2}, "localTime": 5}}
     assert view.counter == 1
     assert view.replica_set_fields["lastWrite"] == {"n": 2}
+
+
+def cluster_time(seconds: int) -> dict[str, object]:
+    return {"clusterTime": Timestamp(seconds, 1), "signature": {"keyId": seconds}}
+
+
+@pytest.mark.parametrize("present_as", list(PresentAs))
+def test_the_newest_time_of_the_cluster_is_known_with_its_signature_and_is_no_change(present_as: PresentAs):
+    view = view_as(present_as)
+    assert view.cluster_time is None
+    view.members = {"a": {**PRIMARY, "$clusterTime": cluster_time(5)}}
+    known = view.counter
+    view.members = {
+        "a": {**PRIMARY, "$clusterTime": cluster_time(6)},
+        "b": {**SECONDARY, "$clusterTime": cluster_time(7)},
+        "c": {**SECONDARY, "$clusterTime": cluster_time(5)},
+        "d": SECONDARY,
+        "e": {**PRIMARY, "setName": "another", "$clusterTime": cluster_time(8)},
+    }
+    assert view.cluster_time == cluster_time(7)
+    assert view.counter == known
+
+
+@pytest.mark.parametrize("said", [None, 1, {}, {"clusterTime": 9}, {"signature": {}}])
+def test_a_time_of_the_cluster_that_is_none_is_passed_over(said: object):
+    view = view_as(PresentAs.MONGOS)
+    view.members = {"a": {**PRIMARY, "$clusterTime": said}}
+    assert view.cluster_time is None
+    view.members = {**view.members, "b": {**SECONDARY, "$clusterTime": cluster_time(1)}}
+    assert view.cluster_time == cluster_time(1)
 
 
 @pytest.mark.parametrize("present_as", [PresentAs.STANDALONE, PresentAs.MONGOS])

@@ -6,7 +6,7 @@ from typing import Any
 
 import bson
 import pytest
-from bson import Decimal128, Int64, ObjectId
+from bson import Decimal128, Int64, ObjectId, Timestamp
 
 from mongoguard.effects import AwaitTopologyChange, Now
 from mongoguard.proxy.client_session import ClientSession
@@ -164,6 +164,18 @@ def test_no_upstream_host_is_ever_named(advertised, members, present_as, load_ba
     play = ask(session, loadBalanced=load_balanced)
     assert play.raw is not None
     assert b".internal" not in play.raw
+
+
+@pytest.mark.parametrize("present_as", list(PresentAs))
+def test_the_time_of_the_cluster_is_that_of_the_heartbeats(present_as):
+    session = make_session(present_as=present_as, hello=PRIMARY)
+    session.deployment.advertised = OWN
+    assert "$clusterTime" not in hello(session), "no server has said one"
+    time = {"clusterTime": Timestamp(5, 1), "signature": {"hash": b"h" * 20, "keyId": Int64(3)}}
+    session.deployment.members = {"a": {**PRIMARY, "$clusterTime": time, "operationTime": Timestamp(5, 1)}}
+    reply = hello(session)
+    assert reply["$clusterTime"] == time
+    assert "operationTime" not in reply
 
 
 def test_ismaster_of_a_set_says_ismaster():

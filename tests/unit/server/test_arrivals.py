@@ -145,6 +145,7 @@ async def test_who_is_no_balancer_counts_before_a_byte_is_read(arrivals):
 async def test_one_too_many_is_closed_and_told(at, caplog, nursery):
     arrivals = Arrivals(0 if at == "the door" else 2 * MAX_ARRIVING_PER_ADDRESS)
     application = SimpleNamespace(_arrivals=arrivals, _settings=SimpleNamespace(net=Net()), _tls=None)
+    application._shell = SimpleNamespace(wait_readable=trio.lowlevel.wait_readable)
     application._receive = lambda *arguments: app.Application._receive(application, *arguments)
     application._serve = lambda *arguments: app.Application._serve(application, *arguments)
     if at == "its address":

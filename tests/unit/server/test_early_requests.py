@@ -3,9 +3,11 @@
 The session is faked: it asks what the test says. Everything else is what runs in production.
 """
 
+import gc
 import math
 import socket
 import time
+import weakref
 
 import pytest
 import trio
@@ -457,6 +459,112 @@ def test_tasks_have_their_turn_between_early_calls():
 
     run_with_ready_sockets(work)
     assert "early early" not in " ".join(order)
+
+
+def test_who_waits_for_a_turn_gets_it_and_one_a_round():
+    """Those who have sent something; between two of them a quick socket that is ready is served."""
+    order = []
+
+    async def work():
+        ready, sockets = ready_sockets(), EarlySockets(ready_sockets())
+        quick, ping = socket.socketpair()
+        quick.setblocking(False)
+        pairs = [socket.socketpair() for _ in range(10)]
+
+        async def wait(ours):
+            await sockets.wait_readable(ours)
+            order.append("early")
+            ping.send(b"!")
+
+        def serve_quick():
+            order.append("quick")
+            quick.recv(10)
+
+        ready.watch(quick.fileno(), serve_quick)
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                for ours, theirs in pairs:
+                    theirs.send(b"?")
+                    nursery.start_soon(wait, ours)
+        ready.forget(quick.fileno())
+        assert not sockets._calls
+        for sock in (quick, ping, *(sock for pair in pairs for sock in pair)):
+            sock.close()
+
+    run_with_ready_sockets(work)
+    assert order.count("early") == 10
+    assert "early early early" not in " ".join(order)  # two looks may pass before tasks run
+
+
+def test_a_wait_for_a_turn_ends_with_its_cancellation():
+    async def work():
+        sockets = EarlySockets(ready_sockets())
+        ours, theirs = socket.socketpair()
+        with ours, theirs, trio.fail_after(30):
+            for _ in range(2):
+                with trio.move_on_after(0.01) as scope:
+                    await sockets.wait_readable(ours)
+                assert scope.cancelled_caught
+                assert not sockets._calls
+            theirs.send(b"?")
+            await sockets.wait_readable(ours)
+
+    run_with_ready_sockets(work)
+
+
+def test_neither_looking_again_nor_what_comes_keeps_the_other_waiting():
+    """Each call asks for another look, and gets something more."""
+    order = []
+
+    async def work():
+        sockets = EarlySockets(ready_sockets())
+        one, other = socket.socketpair(), socket.socketpair()
+
+        def look_again():
+            order.append("again")
+            sockets.look_again(one[0].fileno())
+
+        def come():
+            order.append("come")
+            other[0].recv(10)
+            other[1].send(b"?")
+
+        sockets.watch(one[0].fileno(), look_again)
+        sockets.watch(other[0].fileno(), come)
+        sockets.look_again(one[0].fileno())
+        other[1].send(b"?")
+        with trio.fail_after(30):
+            while len(order) < 20:  # noqa: ASYNC110
+                await trio.sleep(0.001)
+        for pair in (one, other):
+            sockets.forget(pair[0].fileno())
+            for sock in pair:
+                sock.close()
+
+    run_with_ready_sockets(work)
+    assert order[:20].count("come") == 10
+
+
+def test_a_connection_that_has_ended_is_gone_without_the_garbage_collector():
+    """A collection that finds thousands of them would keep everybody waiting for milliseconds."""
+    kept = []
+
+    async def test(early):
+        await early.arrive()
+        await early.ask(START)
+        del early.connection._serve_quickly  # the counting one, which knows the connection
+        kept.append(weakref.ref(early.connection))
+        early.client.close()
+        await early.ended.wait()
+        early.connection = None
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(test)
+        assert kept[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_a_call_that_fails_does_not_end_the_others_turns():
