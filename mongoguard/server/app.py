@@ -356,7 +356,7 @@ class Application:
             before = time.monotonic() - WATCH_SECS
             for connection in list(self._connections):
                 if connection.busy_since is not None and connection.busy_since < before:
-                    connection.cancel_if_client_left()
+                    connection.look_after()
 
     async def _watch_users(self) -> None:
         """Ask the directory again for the users of live sessions, in case they were changed elsewhere."""

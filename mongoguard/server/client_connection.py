@@ -29,7 +29,6 @@ from mongoguard.effects import (
     Now,
     RandomBytes,
     Relay,
-    RelayedReply,
     StateChanged,
 )
 from mongoguard.errors import (
@@ -147,10 +146,12 @@ class ClientConnection:
         """Whether the request under way is the last one."""
         return self._is_told_to_end and not self.session.transactions.any_open()
 
-    def cancel_if_client_left(self) -> None:
-        """End a request whose client has closed its end: nobody waits for the answer."""
+    def look_after(self) -> None:
+        """A request has been under way for a while. It ends when its client has closed its end."""
         if self._transport.peer_is_gone():
             self.cancel()
+        elif self._quick is not None:
+            self._quick.leave_pieces_to_the_task()
 
     async def _serve(self) -> None:
         session = self.session
@@ -310,9 +311,7 @@ class ClientConnection:
         pool, connection, passed_on = effect.pool, effect.connection, effect.passed_on
         if passed_on is None:
             return await pool.finish(connection, effect.sent_at, effect.unsent, effect.received)
-        rest = await pool.finish_long(connection, effect.sent_at, passed_on.reply.bytes_missing)
-        passed_on.unsent += passed_on.reply.take(rest)
-        return RelayedReply(passed_on.reply.shortened or b"", pool.address)
+        return await pool.finish_long(connection, effect.sent_at, passed_on)
 
     async def _await_topology_change(self, effect: AwaitTopologyChange) -> None:
         """Cheap for thousands of monitors: one task and one deadline each, and no look at the socket twice a second."""
@@ -322,7 +321,7 @@ class ClientConnection:
         with trio.move_on_after(effect.within_secs) as scope, deployment.telling(scope.cancel):
             self.busy_since = None  # a wait keeps nothing from ending
             await self._transport.wait_for_news()
-            self.cancel_if_client_left()
+            self.look_after()
             self.busy_since = (
                 time.monotonic()
             )  # it has sent the next message already: from now on it is looked after

@@ -20,21 +20,18 @@ from outcome import Error, Value
 from mongoguard.effects import Effect, Flow, Now, Relay, RelayedReply
 from mongoguard.errors import ProtocolError, UpstreamConnectionLost
 from mongoguard.proxy.client_session import ClientSession
+from mongoguard.server.passing_on import PassedOn, Progress, begin_passing_on
+from mongoguard.server.pieces import Pieces, begin_pieces
 from mongoguard.server.ready_sockets import ReadySockets
-from mongoguard.server.splicing import pipe
 from mongoguard.server.transport import CHUNK_BYTES, Transport
 from mongoguard.server.upstream import ServerPool, Upstream
 from mongoguard.server.upstream_connection import UpstreamConnection
-from mongoguard.wire.long_reply import LongReply, begin_long_reply
 from mongoguard.wire.message import HEADER_SIZE, OpCode
 
 __all__ = ["Begun", "FinishExchange", "QuickRequests"]
 
 _PLAIN_OP_MSG = OpCode.MSG.to_bytes(4, "little") + bytes(4)
 """Opcode and flags: no checksum, an answer is wanted, and only one."""
-
-MAX_MOVES = 4
-"""How often more of a long reply goes on before others have their turn; each is some 0.1 MB, and costs 20 µs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +45,6 @@ class Begun:
     effect: Effect[Any] | None = None
     unsent: bytes = b""
     passed_on: PassedOn | None = None
-
-
-@dataclass(slots=True)
-class PassedOn:
-    """A long reply that goes on to the client while it comes. `unsent`: what the client has not taken yet."""
-
-    reply: LongReply
-    unsent: bytes = b""
-
-    def rest(self, reply: bytes | None) -> bytes:
-        """What is left to send when the flow has returned `reply`. Raises `ProtocolError` if that is another one."""
-        return self.unsent + self.reply.end_of(reply)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +79,7 @@ class QuickRequests:
         "_has_more",
         "_owner",
         "_passed_on",
+        "_pieces",
         "_pool",
         "_ready",
         "_sent_at",
@@ -119,6 +105,7 @@ class QuickRequests:
         self._owner = owner
         self._task: trio.lowlevel.Task | None = None
         self._has_more = False
+        self._pieces: Pieces | None = None  # of a request that has not come whole yet
         self._flow: Flow[bytes | None] | None = None  # of the request whose reply is waited for
         self._pool: ServerPool | None = None
         self._connection: UpstreamConnection | None = None
@@ -143,7 +130,7 @@ class QuickRequests:
     def _give_up(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None
         flow, connection, pool = self._flow, self._connection, self._pool
-        self._flow = self._connection = self._pool = self._passed_on = None
+        self._flow = self._connection = self._pool = self._passed_on = self._pieces = None
         if connection is not None and pool is not None:
             connection.on_news = None
             pool.drop(connection)  # closing it is what makes the server stop the work
@@ -169,18 +156,45 @@ class QuickRequests:
             return
         self._has_more = False
         try:
-            data = self._transport.receive_now()
+            data = self._receive()
         except OSError as error:
             self._fail(error)
             return
-        if data is None:
-            return
+        if data is not None:
+            self._request(data)
+
+    def _receive(self) -> bytes | None:
+        data = self._transport.receive_now()
+        while data and self._pieces is not None:
+            if self._pieces.add(data):
+                return self._taken_pieces(self._pieces)
+            data = self._transport.receive_now()
+        return data
+
+    def _taken_pieces(self, pieces: Pieces) -> bytes:
+        self._pieces = None
+        return pieces.joined()
+
+    def _request(self, data: bytes) -> None:
         # A full chunk may have left something behind it in the socket, which nobody would be told of again.
-        if len(data) >= CHUNK_BYTES or not _is_whole(data) or data[12:20] != _PLAIN_OP_MSG:
-            self._hand_over(data)
+        self._has_more = len(data) >= CHUNK_BYTES
+        if not _is_whole(data) or data[12:20] != _PLAIN_OP_MSG:
+            # What is shorter than a chunk and not whole is a slow client's, or none of ours.
+            self._pieces = begin_pieces(data, self._session.max_message_bytes) if self._has_more else None
+            if self._pieces is None:
+                self._hand_over(data)
+            else:
+                self._owner.busy_since = time.monotonic()
+                self._ready.call_again(self._request_came)
             return
         self._owner.busy_since = time.monotonic()
         self._advance(self._session.handle(data), None)
+
+    def leave_pieces_to_the_task(self) -> None:
+        """A message that has not come whole yet is waited for with a deadline from now on."""
+        if self._pieces is not None:
+            self._owner.busy_since = None
+            self._hand_over(self._taken_pieces(self._pieces))
 
     def _advance(self, flow: Flow[bytes | None], answer: object) -> None:
         try:
@@ -243,9 +257,7 @@ class QuickRequests:
             )
             return True
         self._flow, self._pool, self._connection = flow, pool, connection
-        self._documents_pass = effect.documents_pass and not (
-            self._transport.hides_news or connection.hides_news
-        )
+        self._documents_pass = effect.documents_pass
         return True
 
     def _reply_came(self) -> None:
@@ -261,28 +273,12 @@ class QuickRequests:
         if _is_whole(data) and connection.is_answer(data):
             self._answered(flow, pool, connection, data)
             return
-        if not self._begin_passing_on(flow, pool, connection, data):
+        passed_on = begin_passing_on(self._transport, connection, data) if self._documents_pass else None
+        if passed_on is None:
             self._finish_in_task(flow, FinishExchange(pool, connection, self._sent_at, received=data))
-
-    def _begin_passing_on(
-        self, flow: Flow[bytes | None], pool: ServerPool, connection: UpstreamConnection, data: bytes
-    ) -> bool:
-        """Whether these are the first bytes of a reply that may go on while it comes."""
-        reply = begin_long_reply(data) if self._documents_pass and connection.is_answer(data) else None
-        if reply is None:
-            return False
-        self._passed_on = PassedOn(reply)
-        documents = reply.take(data)
-        try:
-            count = self._transport.send_now(documents)
-        except OSError as error:
-            self._break_off(flow, pool, connection, error)
-            return True
-        if count == len(documents):
-            self._pass_on(flow, pool, connection, self._passed_on)
-        else:
-            self._finish_slowly(flow, pool, connection, self._passed_on, documents[count:].tobytes())
-        return True
+            return
+        self._passed_on = passed_on
+        self._pass_on(flow, pool, connection, passed_on, data)
 
     def _pass_on(
         self,
@@ -290,71 +286,22 @@ class QuickRequests:
         pool: ServerPool,
         connection: UpstreamConnection,
         passed_on: PassedOn,
+        first: bytes | None = None,
     ) -> None:
-        """What has come of a long reply goes on to the client, until nothing more has or its socket is full."""
-        reply = passed_on.reply
-        for _ in range(MAX_MOVES):
-            try:
-                unsent = self._move_documents(connection, reply) if reply.documents_missing else b""
-            except BlockingIOError:
-                return
-            except (OSError, UpstreamConnectionLost) as error:
-                self._break_off(flow, pool, connection, error)
-                return
-            if unsent:
-                self._finish_slowly(flow, pool, connection, passed_on, unsent)
-                return
-            if not reply.documents_missing:
-                self._receive_end(flow, pool, connection, passed_on)
-                return
-        self._ready.call_again(self._reply_came)
-
-    def _move_documents(self, connection: UpstreamConnection, reply: LongReply) -> bytes:
-        """Returns what the client does not take now. Raises BlockingIOError when nothing has come."""
-        count = connection.take_at_once(reply.documents_missing)
-        reply.passed(count)
-        return pipe().give(self._transport.fileno(), count)
-
-    def _receive_end(
-        self,
-        flow: Flow[bytes | None],
-        pool: ServerPool,
-        connection: UpstreamConnection,
-        passed_on: PassedOn,
-    ) -> None:
-        data = connection.receive_at_once()
-        if data is None:
-            return
-        reply = passed_on.reply
         try:
-            reply.take(data)
-        except UpstreamConnectionLost as error:
-            self._break_off(flow, pool, connection, error)
+            progress = passed_on.go_on() if first is None else passed_on.begin(first)
+        except (OSError, UpstreamConnectionLost) as error:
+            self._end_exchange(connection)
+            pool.drop(connection)
+            flow.close()
+            self._fail(error)
             return
-        if reply.shortened is not None:
-            self._answered(flow, pool, connection, reply.shortened)
-        else:  # the connection is lost, or the end comes in pieces
-            self._finish_slowly(flow, pool, connection, passed_on, b"")
-
-    def _finish_slowly(
-        self,
-        flow: Flow[bytes | None],
-        pool: ServerPool,
-        connection: UpstreamConnection,
-        passed_on: PassedOn,
-        unsent: bytes,
-    ) -> None:
-        """The task receives the rest before it sends it: a client that is slow holds no connection of the pool."""
-        passed_on.unsent = unsent
-        self._finish_in_task(flow, FinishExchange(pool, connection, self._sent_at, passed_on=passed_on))
-
-    def _break_off(
-        self, flow: Flow[bytes | None], pool: ServerPool, connection: UpstreamConnection, error: Exception
-    ) -> None:
-        self._end_exchange(connection)
-        pool.drop(connection)
-        flow.close()
-        self._fail(error)
+        if progress is Progress.TURN:
+            self._ready.call_again(self._reply_came)
+        elif progress is Progress.CLIENT:
+            self._finish_in_task(flow, FinishExchange(pool, connection, self._sent_at, passed_on=passed_on))
+        elif progress is Progress.NOTHING and passed_on.reply.shortened is not None:
+            self._answered(flow, pool, connection, passed_on.reply.shortened)
 
     def _answered(
         self, flow: Flow[bytes | None], pool: ServerPool, connection: UpstreamConnection, reply: bytes

@@ -19,6 +19,7 @@ import trio
 from mongoguard.config.sections import Upstream as UpstreamSettings
 from mongoguard.effects import RelayedReply
 from mongoguard.errors import UpstreamUnavailable
+from mongoguard.server.passing_on import PassedOn
 from mongoguard.server.upstream_connection import UpstreamConnection, open_upstream_connection
 from mongoguard.server.upstream_uri import UpstreamAddress
 
@@ -161,15 +162,17 @@ class ServerPool:
         self.give_back(connection, sent_at)
         return RelayedReply(reply, self.address)
 
-    async def finish_long(self, connection: UpstreamConnection, sent_at: float, missing: int) -> bytes:
-        """The last `missing` bytes of a reply. Raises `UpstreamConnectionLost`."""
+    async def finish_long(
+        self, connection: UpstreamConnection, sent_at: float, passed_on: PassedOn
+    ) -> RelayedReply:
+        """The rest of a reply of which a part went on to the client. Raises `UpstreamConnectionLost`."""
         try:
-            rest = await connection.receive_rest(missing)
+            reply = await passed_on.finish()
         except BaseException:
             self.drop(connection)
             raise
         self.give_back(connection, sent_at)
-        return rest
+        return RelayedReply(reply, self.address)
 
     @property
     def _replies_soon(self) -> bool:

@@ -438,14 +438,14 @@ async def test_a_request_ends_when_its_client_has_left_and_not_before(clients):
     client.shell.gate = trio.Event()
     client.sock.send(MESSAGE + MESSAGE[:20])
     await trio.testing.wait_all_tasks_blocked()
-    client.connection.cancel_if_client_left()
+    client.connection.look_after()
     await trio.testing.wait_all_tasks_blocked()
     assert client.session.ended == []
     client.sock.close()
-    client.connection.cancel_if_client_left()
+    client.connection.look_after()
     await trio.testing.wait_all_tasks_blocked()
     assert client.session.ended == ["Client has disconnected"]
-    client.connection.cancel_if_client_left()  # its logout event is still to be written
+    client.connection.look_after()  # its logout event is still to be written
     client.shell.gate.set()
     await client.ended()
     assert client.shell.events == ["logout"]

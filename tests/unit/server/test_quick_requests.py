@@ -67,6 +67,7 @@ class Guarded:
         self.server.setblocking(False)
         self.session = FakeSession(flow)
         self.session.user = ANN
+        self.session.max_message_bytes = 48_000_000
         self.upstream_connection = UpstreamConnection(SocketTransport(behind), "h:1")
         self.upstream_connection.idle_since = time.monotonic()
         self.pool = ServerPool("h:1", SimpleNamespace(compressors=()), SETTINGS)
@@ -530,6 +531,79 @@ def test_records_of_tls_are_served_on_both_sides(tmp_path, size):
     handled, slow = run_with_ready_sockets(work)
     assert handled == 60
     assert slow <= 21  # the first, and those that came before their task slept again
+
+
+# ---- long requests that come in pieces ------------------------------------------------------------------------------
+
+
+def long_request(size=200_000):
+    return op_msg({"insert": "c", "documents": [{"padding": "x" * size}], "$db": "d"})
+
+
+@pytest.mark.parametrize("behind", [b"", SECOND])
+@pytest.mark.parametrize("size", [CHUNK_BYTES, 150_000, 200_000, 255_000, 300_000])
+def test_a_long_request_comes_whole_and_what_is_behind_it_is_answered(size, behind):
+    def answering(message):
+        yield from ()
+        return reply_to(message)
+
+    async def test(guarded):
+        await guarded.send(guarded.client, REQUEST)
+        assert await guarded.receive(guarded.client) == reply_to(REQUEST)
+        expected = reply_to(long_request(size)) + (reply_to(SECOND) if behind else b"")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(guarded.send, guarded.client, long_request(size) + behind)
+            assert await guarded.receive(guarded.client, len(expected)) == expected
+        await guarded.send(guarded.client, SECOND)
+        assert await guarded.receive(guarded.client) == reply_to(SECOND)
+        assert guarded.session.handled[1][0] == long_request(size)
+
+    run(test, answering)
+
+
+def test_a_long_request_that_stalls_is_left_to_the_task_and_its_deadline():
+    async def test(guarded):
+        await guarded.arrive()
+        data = long_request()
+        await guarded.send(guarded.client, data[:100_000])
+        await trio.sleep(0.01)
+        assert guarded.connection.busy_since is not None
+        guarded.connection.look_after()
+        await trio.sleep(0.01)
+        assert guarded.connection.busy_since is None
+        guarded.connection.look_after()  # there is nothing left to leave
+        await guarded.send(guarded.client, data[100_000:])
+        assert await guarded.receive(guarded.server, len(data)) == data
+        await guarded.send(guarded.server, reply_to(data))
+        assert await guarded.receive(guarded.client) == reply_to(data)
+        await guarded.ask(SECOND)
+
+    run(test)
+
+
+def test_a_client_that_leaves_in_the_middle_of_a_long_request_is_gone():
+    async def test(guarded):
+        await guarded.arrive()
+        await guarded.send(guarded.client, long_request()[:100_000])
+        await trio.sleep(0.01)
+        guarded.client.close()
+        await guarded.ended.wait()
+        assert not guarded.session.handled
+
+    run(test)
+
+
+def test_a_request_that_promises_more_than_is_allowed_ends_its_connection():
+    async def test(guarded):
+        await guarded.arrive()
+        guarded.session.max_message_bytes = 150_000
+        await guarded.send(guarded.client, long_request()[:100_000])
+        with contextlib.suppress(ConnectionResetError):  # what it sent is left unread
+            assert await guarded.receive(guarded.client) == b""
+        await guarded.ended.wait()
+        assert not guarded.session.handled
+
+    run(test)
 
 
 # ---- long replies that go on while they come ------------------------------------------------------------------------

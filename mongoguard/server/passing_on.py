@@ -1,0 +1,92 @@
+"""Passing on: the documents of a long reply go to the client while they come from the server.
+
+In: the client's transport, the server's connection, the first bytes of a reply. Out: how far it has come; its end is
+held back for `rest`. Must not know flows or pools.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from mongoguard.server.splicing import pipe
+from mongoguard.server.transport import Transport
+from mongoguard.server.upstream_connection import UpstreamConnection
+from mongoguard.wire.long_reply import LongReply, begin_long_reply
+
+__all__ = ["PassedOn", "Progress", "begin_passing_on"]
+
+MAX_MOVES = 4
+"""How often more of a long reply goes on before others have their turn; each is some 0.1 MB, and costs 20 µs."""
+
+
+class Progress(Enum):
+    """What a long reply waits for."""
+
+    SERVER = "more of it has not come yet"
+    TURN = "others have their turn first"
+    CLIENT = "the client does not take more now, or the end comes in pieces"
+    NOTHING = "it has come whole"
+
+
+class PassedOn:
+    """One reply. `unsent`: documents that came and that the client has not taken."""
+
+    __slots__ = ("_connection", "_transport", "reply", "unsent")
+
+    def __init__(self, transport: Transport, connection: UpstreamConnection, reply: LongReply) -> None:
+        """See `begin_passing_on`."""
+        self.reply = reply
+        self.unsent = b""
+        self._transport = transport
+        self._connection = connection
+
+    def begin(self, first: bytes) -> Progress:
+        """The reply's first bytes have come. Raises OSError when the client is gone, and as `go_on`."""
+        documents = self.reply.take(first)
+        self.unsent = documents[self._transport.send_now(documents) :].tobytes()
+        return Progress.CLIENT if self.unsent else self.go_on()
+
+    def go_on(self) -> Progress:
+        """Something has come. Raises OSError when the client is gone, `UpstreamConnectionLost` when the server is."""
+        for _ in range(MAX_MOVES):
+            missing = self.reply.documents_missing
+            if not missing:
+                return self._receive_end()
+            try:
+                count = self._connection.take_at_once(missing)
+            except BlockingIOError:
+                return Progress.SERVER
+            self.reply.passed(count)
+            self.unsent = pipe().give(self._transport.fileno(), count)
+            if self.unsent:
+                return Progress.CLIENT
+        return Progress.TURN
+
+    def _receive_end(self) -> Progress:
+        data = self._connection.receive_at_once()
+        if data is None:
+            return Progress.SERVER
+        self.reply.take(data)
+        # In pieces, or the connection is lost: both are seen by who waits for the rest.
+        return Progress.CLIENT if self.reply.shortened is None else Progress.NOTHING
+
+    async def finish(self) -> bytes:
+        """Receive what is missing, before anything more is sent: a slow client holds no connection to the server.
+
+        Returns the reply without its documents. Raises `UpstreamConnectionLost`.
+        """
+        self.unsent += self.reply.take(await self._connection.receive_rest(self.reply.bytes_missing))
+        assert self.reply.shortened is not None  # nothing is missing
+        return self.reply.shortened
+
+    def rest(self, reply: bytes | None) -> bytes:
+        """What is left to send when the flow has returned `reply`. Raises `ProtocolError` if that is another one."""
+        return self.unsent + self.reply.end_of(reply)
+
+
+def begin_passing_on(transport: Transport, connection: UpstreamConnection, first: bytes) -> PassedOn | None:
+    """For a reply whose first bytes came and are still to be given to `begin`; None when it is to come whole first."""
+    if transport.hides_news or connection.hides_news or not connection.is_answer(first):
+        return None
+    reply = begin_long_reply(first)
+    return None if reply is None else PassedOn(transport, connection, reply)
