@@ -41,7 +41,7 @@ from mongoguard.proxy.auditing import Auditor
 from mongoguard.proxy.cursors import CursorEntry, CursorTable
 from mongoguard.proxy.deployment import DeploymentView
 from mongoguard.proxy.heeding import heed, unavailable
-from mongoguard.proxy.identity import Identity
+from mongoguard.proxy.identity import Identity, nobodys_identity
 from mongoguard.proxy.listed_names import narrow_list
 from mongoguard.proxy.local_commands import LOCAL_COMMANDS, LOCAL_FOR_STRANGERS, NEVER_COMPRESSED
 from mongoguard.proxy.localhost_exception import LocalhostException, is_about_oneself, is_local

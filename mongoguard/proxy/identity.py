@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from mongoguard.model.names import UserName
@@ -16,7 +17,7 @@ from mongoguard.model.user import User
 from mongoguard.proxy.deployment import Impersonation
 from mongoguard.wire.document import encode_element
 
-__all__ = ["Identity", "session_digest"]
+__all__ = ["Identity", "nobodys_identity", "session_digest"]
 
 MAX_ROLES_BYTES = 4096
 """What naming the user's roles may add to each message. The server decides nothing by them, and only Enterprise's audit
@@ -78,6 +79,12 @@ class Identity:
         SHA-256 over the user's digest and the id, so a client cannot aim at another user's.
         """
         return hashlib.sha256(self.digest + session_id).digest()[:_SESSION_ID_BYTES]
+
+
+@lru_cache(maxsize=len(Impersonation))
+def nobodys_identity(impersonation: Impersonation) -> Identity:
+    """That of every session before its login."""
+    return Identity(None, impersonation)
 
 
 def _audit(name: UserName | None, user: User | None, impersonation: Impersonation) -> Mapping[str, Any]:

@@ -112,12 +112,11 @@ async def _true_peer(
     wait_readable: Callable[[socket.socket], Awaitable[None]],
 ) -> Peer:
     try:
-        with trio.fail_at(deadline):
+        with trio.CancelScope(deadline=deadline):
             await wait_readable(sock)
             return await true_peer(sock, ends, net.proxy_protocol)
     except ProtocolError as error:
         raise IncomingRefused(connection_refused(ends, reason=str(error))) from None
-    except trio.TooSlowError:
-        trusted = net.proxy_protocol.trusts(ends.client)
-        reason = "the PROXY header did not come in time" if trusted else NOTHING_CAME
-        raise IncomingRefused(connection_refused(ends, reason=reason)) from None
+    trusted = net.proxy_protocol.trusts(ends.client)
+    reason = "the PROXY header did not come in time" if trusted else NOTHING_CAME
+    raise IncomingRefused(connection_refused(ends, reason=reason))

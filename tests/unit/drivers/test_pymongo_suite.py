@@ -78,6 +78,12 @@ def test_a_test_for_another_topology_that_fails_is_told() -> None:
     assert compare(direct, guarded, [], is_other_topology=True).unexplained == ["c::d"]
 
 
+def test_a_test_that_fails_directly_and_has_no_place_through_mongoguard_is_of_another_topology() -> None:
+    direct, guarded = {"c::d": "failed"}, {"c::d": "skipped: Not connected to a replica set"}
+    assert compare(direct, guarded, [], is_other_topology=True).other_topology == ["c::d"]
+    assert compare(direct, {}, [], is_other_topology=True).unexplained == ["c::d"]
+
+
 def test_tests_that_are_skipped_for_another_reason_end_alike() -> None:
     assert compare({"a::b": "skipped: one"}, {"a::b": "skipped: other"}, []).unexplained == []
 
