@@ -151,7 +151,10 @@ class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
     def _notice_stop(self) -> None:
         before, self._seen_at = self._seen_at, _time_with_suspension()
         if self._seen_at - before > STOPPED_SECS and self._after_stop is not None:
-            log.warning("this process was stopped for %.0f s", self._seen_at - before)
+            log.warning(
+                "this process did not run for %.0f s: it was stopped, or the machine is too busy",
+                self._seen_at - before,
+            )
             self._after_stop()
 
     def _may_sleep(self, deadline: float) -> float:

@@ -55,7 +55,9 @@ def violations(report: StormReport) -> Iterator[str]:
 
 def _given_up(report: StormReport) -> Iterator[str]:
     """Workers that were busy, or suspended with everything else, and were taken for frozen."""
-    given_up = re.findall(r"worker \d+ \(pid \d+\) (?:has not answered for|does not)[^\"\n]*", report.guard_log)
+    given_up = re.findall(
+        r"worker \d+ \(pid \d+\) (?:has not answered for|does not)[^\"\n]*", report.guard_log
+    )
     if len(given_up) > sum(bout.fault.freezes_worker for bout in report.bouts):
         yield f"mongoguard gave up workers that were not frozen: {given_up}"
 

@@ -284,7 +284,9 @@ def test_after_a_stop_the_first_thing_is_to_say_so_before_sockets_and_tasks(pair
         seen = run(work)
     assert seen[0] == "stopped"
     assert sorted(seen[1:]) == ["socket", "task"]
-    assert caplog.messages == ["this process was stopped for 3600 s"]
+    assert caplog.messages == [
+        "this process did not run for 3600 s: it was stopped, or the machine is too busy"
+    ]
 
 
 def test_a_loop_that_is_busy_or_idle_for_a_second_was_not_stopped(stopped):
