@@ -98,7 +98,7 @@ class ClientSession:
         self._user: User | None = None
         self.asker = Asker()
         self.authorization = self._rights_of(None)
-        self.identity = Identity(None, deployment.current.impersonation)
+        self.identity = nobodys_identity(deployment.current.impersonation)
         self.repeats: repeats.Repeats | None = None
         self._stale = False
         self._reauthentication = Reauthentication()

@@ -12,11 +12,11 @@ deployment, and goes with either. What is relayed is what was outlined, byte by 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, TypeAlias
 
 from mongoguard.command.catalog import COMMANDS, find_row
 from mongoguard.command.requirement import requirement_of
-from mongoguard.effects import Flow, Relay, perform
+from mongoguard.effects import Flow, Relay, RelayedReply
 from mongoguard.errors import UpstreamUnavailable
 from mongoguard.proxy.deployment import Deployment
 from mongoguard.proxy.heeding import heed, unavailable
@@ -55,11 +55,8 @@ _UNREAD: Mapping[bytes, tuple[bytes, bytes, bool]] = {
 }
 
 
-class Repeat(NamedTuple):
-    """What to relay, and whether its reply may open a cursor."""
-
-    message: bytes
-    opens_cursor: bool
+Repeat: TypeAlias = tuple[bytes, bool]
+"""What to relay, and whether its reply may open a cursor. As the outline, a plain tuple: each request makes both."""
 
 
 class Repeats:
@@ -80,10 +77,10 @@ class Repeats:
             return None
         unread, sequence, opens_cursor = found
         outline = outline_of(data, unread, sequence)
-        if outline is None or outline.key not in self._known:
+        if outline is None or outline[0] not in self._known:
             return None
         identity = self._identity
-        return Repeat(inserted(data, outline, identity.uid_element, identity.audit_element), opens_cursor)
+        return inserted(data, outline, identity.uid_element, identity.audit_element), opens_cursor
 
     def learn(self, message: OpMsg) -> None:
         """A message is about to be relayed to the primary with nothing but its identity inserted."""
@@ -96,7 +93,7 @@ class Repeats:
             return
         if len(self._known) >= MAX_KNOWN:
             self._known.clear()
-        self._known.add(outline.key)
+        self._known.add(outline[0])
 
 
 def find_repeat(session: ClientSession, data: bytes) -> Repeat | None:
@@ -110,17 +107,18 @@ def find_repeat(session: ClientSession, data: bytes) -> Repeat | None:
 def answer(session: ClientSession, data: bytes, repeat: Repeat) -> Flow[bytes]:
     """Relay it. It is read only when its reply is no plain success."""
     session.streaming.end()
-    relay = Relay(repeat.message, documents_pass=repeat.opens_cursor)
+    relayed, opens_cursor = repeat
+    relay = Relay(relayed, documents_pass=opens_cursor)
     try:
-        reply = yield from perform(relay)
+        reply: RelayedReply = yield relay  # as `perform`, without a generator of its own
     except UpstreamUnavailable as error:
         return session.reply(request_id_of(data), error_body(unavailable(parse_reply(data), error)))
     message = reply.message
-    if not may_tell_state_change(message) and (not repeat.opens_cursor or shows_exhausted_cursor(message)):
+    if not may_tell_state_change(message) and (not opens_cursor or shows_exhausted_cursor(message)):
         return message
     asked = parse_reply(data)
     reply = yield from heed(session, asked, relay, reply)
-    if not repeat.opens_cursor:
+    if not opens_cursor:
         return reply.message
     command = read_command(asked)
     row = find_row(command.name)

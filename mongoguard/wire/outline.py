@@ -9,7 +9,7 @@ Only where the part in C was built: in Python, an outline would cost as much as 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TypeAlias
 
 from mongoguard.wire.message import MAX_BSON_OBJECT_BYTES, MAX_SEQUENCE_DOCUMENTS
 from mongoguard.wire.native import native_inserted, native_outline
@@ -17,16 +17,13 @@ from mongoguard.wire.native import native_inserted, native_outline
 __all__ = ["Outline", "inserted", "outline_of"]
 
 
-class Outline(NamedTuple):
-    """`key`: the types and names of all fields of the body in their order, and the values of those that are read.
+Outline: TypeAlias = tuple[bytes, int, int]
+"""A key, where the lsid is, where the body ends.
 
-    Two messages with the same key are told apart by unread values alone. `lsid` is where the value of a plain lsid
-    (`{id: UUID}`) begins, -1 without one; its id is not in the key. `body_end` is where the body ends.
-    """
-
-    key: bytes
-    lsid: int
-    body_end: int
+The key holds the types and names of all fields of the body in their order, and the values of those that are read: two
+messages with the same key are told apart by unread values alone. The second number is where the value of a plain lsid
+(`{id: UUID}`) begins, -1 without one; its id is not in the key.
+"""
 
 
 def outline_of(data: bytes, unread: bytes, sequence: bytes) -> Outline | None:
@@ -37,8 +34,10 @@ def outline_of(data: bytes, unread: bytes, sequence: bytes) -> Outline | None:
     """
     if native_outline is None:
         return None
-    found = native_outline(data, unread, sequence, MAX_BSON_OBJECT_BYTES, MAX_SEQUENCE_DOCUMENTS)
-    return None if found is None else Outline(*found)
+    found: Outline | None = native_outline(
+        data, unread, sequence, MAX_BSON_OBJECT_BYTES, MAX_SEQUENCE_DOCUMENTS
+    )
+    return found
 
 
 def inserted(data: bytes, outline: Outline, uid: bytes, appended: bytes) -> bytes:
@@ -47,5 +46,6 @@ def inserted(data: bytes, outline: Outline, uid: bytes, appended: bytes) -> byte
     As `splice_message` would make it. `outline` must be the message's own.
     """
     assert native_inserted is not None  # or there was no outline
-    made: bytes = native_inserted(data, outline.lsid, outline.body_end, uid, appended)
+    _key, lsid, body_end = outline
+    made: bytes = native_inserted(data, lsid, body_end, uid, appended)
     return made

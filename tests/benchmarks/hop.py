@@ -105,6 +105,8 @@ class _Shell:
     external: Mapping[Any, Any] = {}
     message_timeout_secs = 60.0
     threads = trio.CapacityLimiter(2)
+    at_once: Mapping[Any, Any] = {}
+    early = None
 
     def __init__(self, pool: _Pool) -> None:
         self.upstream = self
