@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.benchmarks import compare, decisions, growth, hop
+from tests.benchmarks import compare, decisions, growth, hop, loop_steps
 from tests.benchmarks.loadgen import CannotMeasure, LoadGenerator
 from tests.missing import missing
 from tests.servers import PROJECT, Mongod
@@ -78,3 +78,12 @@ def test_the_benchmark_of_decisions_measures_every_command(monkeypatch: pytest.M
     rows = decisions.measure()
     assert {row["command"] for row in rows} == set(decisions.COMMANDS)
     assert all(row["cached_us"] > 0 and row["uncached_us"] > 0 for row in rows)
+
+
+def test_steps_of_the_loop_are_weighed_by_the_time_that_they_take() -> None:
+    """Nine short steps and one long one: most of what comes meets the long one. What is outside does not count."""
+    times = [0.0, *(1 + number / 1000 for number in range(10)), 1.109, 5.0]
+    looks = [(time, time) for time in times]  # a look in each millisecond, until there is a long step
+    found = loop_steps.steps_between(looks, 1.0, 2.0)
+    assert found["half"] == found["longest"] == pytest.approx(100.0)
+    assert loop_steps.steps_between(looks, 1.0, 1.1)["longest"] == pytest.approx(1.0)
