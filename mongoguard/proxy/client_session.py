@@ -152,7 +152,7 @@ class ClientSession:
             raise
         self.streaming.begin(message)
         if isinstance(message, OpQuery):
-            return (yield from op_query.answer(self, message))
+            return (yield from op_query.answer(self, message, compressed))
         try:
             reply = yield from self._answer(message, compressed)
         except CommandError as error:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from mongoguard.command.catalog import find_row
 from mongoguard.command.command import Command
 from mongoguard.effects import Flow
-from mongoguard.errors import CommandError, ErrorCode
-from mongoguard.proxy.local_commands import LOCAL_COMMANDS
+from mongoguard.errors import CommandError, ErrorCode, ProtocolError
+from mongoguard.proxy.local_commands import LOCAL_COMMANDS, NEVER_COMPRESSED
 from mongoguard.proxy.reading import check_database_name
 from mongoguard.proxy.replies import error_body, ok_body
 from mongoguard.wire.document import Document, encode
@@ -55,8 +55,8 @@ _EXHAUST = 64
 """The flag of a client that takes replies without end: of OP_QUERY, nothing that is left has more than one."""
 
 
-def answer(session: ClientSession, message: OpQuery) -> Flow[bytes]:
-    """The OP_REPLY to an OP_QUERY."""
+def answer(session: ClientSession, message: OpQuery, compressed: bool) -> Flow[bytes]:
+    """The OP_REPLY to an OP_QUERY. Raises `ProtocolError` for a compressed one of a command that must not be so."""
     db, dot, collection = message.namespace.partition(".")
     if not dot or collection != "$cmd":
         return _query_failure("OP_QUERY", session.request_id(), message.request_id)
@@ -65,7 +65,7 @@ def answer(session: ClientSession, message: OpQuery) -> Flow[bytes]:
             raise CommandError(
                 18527, f"The 'exhaust' OP_QUERY flag is invalid for commands: {message.namespace}"
             )
-        body = ok_body((yield from _run(session, Command(_unwrapped(message.query), db))))
+        body = ok_body((yield from _run(session, Command(_unwrapped(message.query), db), compressed)))
     except CommandError as error:
         body = error_body(error)
     return encode_op_reply(session.request_id(), message.request_id, body, ReplyFlag.AWAIT_CAPABLE)
@@ -87,7 +87,7 @@ def get_more_reply(request_id: int, response_to: int) -> bytes:
     return _query_failure("OP_GET_MORE", request_id, response_to)
 
 
-def _run(session: ClientSession, command: Command) -> Flow[dict[str, object]]:
+def _run(session: ClientSession, command: Command, compressed: bool) -> Flow[dict[str, object]]:
     if command.name not in _SERVED:
         raise CommandError(
             ErrorCode.UNSUPPORTED_OP_QUERY_COMMAND, f"Unsupported OP_QUERY command: {command.name}. {_ADVICE}"
@@ -95,6 +95,8 @@ def _run(session: ClientSession, command: Command) -> Flow[dict[str, object]]:
     check_database_name(command.db)
     row = find_row(command.name)
     assert row is not None  # every served name has a row (a unit test checks it)
+    if compressed and row.name in NEVER_COMPRESSED:
+        raise ProtocolError(f"{row.name} must not be compressed")
     yield from session.admit(row, command)
     return (yield from LOCAL_COMMANDS[row.name](session, command))
 

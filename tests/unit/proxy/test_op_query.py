@@ -4,6 +4,7 @@ import pytest
 
 from mongoguard.command.catalog import find_row
 from mongoguard.effects import Now
+from mongoguard.errors import ProtocolError
 from mongoguard.proxy.local_commands import LOCAL_COMMANDS
 from mongoguard.proxy.op_query import _SERVED
 from tests.playbook import NOW, Play, make_session, user_with
@@ -99,3 +100,13 @@ def test_a_client_that_takes_replies_without_end_is_refused():
         "The 'exhaust' OP_QUERY flag is invalid for commands: admin.$cmd",
     )
     assert Play(make_session()).send(query({"buildInfo": 1}, flags=4)).reply()["ok"] == 1.0
+
+
+@pytest.mark.parametrize("name", ["hello", "ismaster", "saslStart", "saslContinue", "authenticate"])
+def test_what_must_not_be_compressed_is_refused_as_op_query_too(name: str):
+    with pytest.raises(ProtocolError, match="must not be compressed"):
+        Play(make_session()).send(query({name: 1}), compressed=True)
+
+
+def test_what_may_be_compressed_is_answered():
+    assert Play(make_session()).send(query({"buildInfo": 1}), compressed=True).reply()["ok"] == 1.0
