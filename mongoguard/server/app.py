@@ -40,7 +40,7 @@ from mongoguard.server.incoming import Incoming, IncomingRefused, receive_client
 from mongoguard.server.kerberos import KerberosAcceptor
 from mongoguard.server.ldap.directory import LdapDirectory
 from mongoguard.server.ldap.user_directory import LdapUserDirectory
-from mongoguard.server.listener import accept_for_ever
+from mongoguard.server.listener import accept_for_ever, max_clients
 from mongoguard.server.log import set_verbosity
 from mongoguard.server.oidc_keys import SigningKeys
 from mongoguard.server.prepared_reload import NotReloaded, PreparedReload
@@ -123,7 +123,7 @@ class Application:
             tell_closed=siblings.exception_closed,
         )
         self._connection_count = 0
-        self._arrivals = Arrivals(settings.net.max_incoming_connections, siblings.counts)
+        self._arrivals = Arrivals(settings.net.max_incoming_connections, siblings.counts, max_clients())
         self._shell = Shell(
             upstream=upstream,
             directory=self._directory,

@@ -107,12 +107,18 @@ class Arrivals:
     The bounds hold for all worker processes together: those of the others are `elsewhere`.
     """
 
-    def __init__(self, max_open: int, elsewhere: CountsElsewhere | None = None) -> None:
-        """There are none; `max_open` is net.maxIncomingConnections, and may be changed."""
+    def __init__(
+        self, max_open: int, elsewhere: CountsElsewhere | None = None, max_here: float = math.inf
+    ) -> None:
+        """There are none; `max_open` is net.maxIncomingConnections, and may be changed.
+
+        `max_here`: how many this process has room for, whatever there are elsewhere.
+        """
         self.open = 0
         self.arriving = 0
         self.by_address: Counter[bytes] = Counter()
         self.max_open = max_open
+        self._max_here = max_here
         self._elsewhere = elsewhere or NothingElsewhere()
         self._refused = 0
         self._told_at = -math.inf
@@ -121,6 +127,8 @@ class Arrivals:
         """A place for an accepted connection; it must be entered as a context. Raises `ArrivalRefused`."""
         if self.open + self._elsewhere.of(Count.OPEN) >= self.max_open:
             raise ArrivalRefused("net.maxIncomingConnections is reached")
+        if self.open >= self._max_here:
+            raise ArrivalRefused("the limit of open files (ulimit -n) leaves no room for more clients")
         if self.arriving + self._elsewhere.of(Count.ARRIVING) >= MAX_ARRIVING:
             raise ArrivalRefused(f"{MAX_ARRIVING} connections have sent no message")
         self.count(open_=1, arriving=1)

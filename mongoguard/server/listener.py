@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import resource
 import socket
@@ -24,9 +25,13 @@ from mongoguard.config.sections import Net
 from mongoguard.errors import ConfigError
 from mongoguard.model.restriction import Address, Peer
 
-__all__ = ["accept_for_ever", "close_listeners", "open_listeners", "peer_of"]
+__all__ = ["accept_for_ever", "close_listeners", "max_clients", "open_listeners", "peer_of"]
 
 log = logging.getLogger(__name__)
+
+CLIENTS_SHARE = 0.8
+"""Of the file descriptors that the process may have, as mongod has it. The rest is for the upstream, or else those who
+are served would wait for those who only hold a connection; strangers may take all that clients get."""
 
 BACKLOG = 1024
 """Connections that wait to be accepted: a driver fleet that reconnects at once."""
@@ -55,6 +60,12 @@ def _allow_many_descriptors() -> None:
     """Every client is a file descriptor, and the limit that holds unasked is often 1,024: ask for all there may be."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def max_clients() -> float:
+    """How many connections of clients this process has room for."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return math.inf if most == resource.RLIM_INFINITY else int(most * CLIENTS_SHARE)
 
 
 def _port_of(listeners: list[socket.socket], port: int) -> int:

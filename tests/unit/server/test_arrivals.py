@@ -181,3 +181,14 @@ def test_an_only_process_never_hesitates():
     arrivals = Arrivals(100)
     arrivals.count(open_=50)
     assert arrivals.hesitation_secs() == 0
+
+
+def test_clients_do_not_take_the_file_descriptors_that_the_upstream_needs():
+    arrivals = Arrivals(100, max_here=3)
+    held = ExitStack()
+    for one in arrive(arrivals, ALICE, 3):
+        held.enter_context(one).arrived()
+    with pytest.raises(ArrivalRefused, match="ulimit -n"):
+        arrivals.begin()
+    held.close()
+    arrive(arrivals, ALICE, 3)

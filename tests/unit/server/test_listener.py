@@ -1,6 +1,8 @@
 """Listeners: addresses, permissions of Unix sockets, and accepting when the system has no more to give."""
 
 import errno
+import math
+import resource
 import socket
 import stat
 from contextlib import suppress
@@ -17,6 +19,7 @@ from mongoguard.server import listener
 from mongoguard.server.listener import (
     accept_for_ever,
     close_listeners,
+    max_clients,
     open_listeners,
     peer_of,
 )
@@ -202,3 +205,9 @@ def test_a_process_that_stops_listening_leaves_the_file_to_the_others(tmp_path):
     close_listeners(own, remove=False)
     assert path.exists()
     path.unlink()
+
+
+@pytest.mark.parametrize(("limit", "clients"), [(100, 80), (1024, 819), (resource.RLIM_INFINITY, math.inf)])
+def test_a_fifth_of_the_file_descriptors_is_not_for_clients(monkeypatch, limit, clients):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    assert max_clients() == clients
