@@ -121,9 +121,8 @@ class ClientSession:
 
     @property
     def is_settled(self) -> bool:
-        """Whether what is known of the user needs no look before the next command."""
-        authentication = self.authentication
-        return not self._stale and self._user is authentication.user and authentication.expiry is None
+        """Whether what is known of the user needs no look before the next command, but for how long a login holds."""
+        return not self._stale and self._user is self.authentication.user
 
     def invalidate(self) -> None:
         """The directory changed: before the next command, ask it again who this user is."""
@@ -140,7 +139,9 @@ class ClientSession:
         """
         repeat = repeats.find_repeat(self, data)
         if repeat is not None:
-            return (yield from repeats.answer(self, data, repeat))
+            expiry = self.authentication.expiry
+            if expiry is None or (yield from perform(Now())) < expiry.at:
+                return (yield from repeats.answer(self, data, repeat))
         request_id = request_id_of(data)
         try:
             message = parse_message(data)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
+from mongoguard.authn.conversation import Expiry
 from mongoguard.command.catalog import COMMANDS, find_row
 from mongoguard.command.requirement import requirement_of
 from mongoguard.effects import Flow, Relay, RelayedReply
@@ -62,13 +63,20 @@ Repeat: TypeAlias = tuple[bytes, bool]
 class Repeats:
     """What one user of one connection may ask again."""
 
-    __slots__ = ("_identity", "_known", "deployment")
+    __slots__ = ("_deployment", "_expiry", "_identity", "_known")
 
-    def __init__(self, identity: Identity, deployment: Deployment) -> None:
+    def __init__(self, identity: Identity, deployment: Deployment, expiry: Expiry | None) -> None:
         """Know nothing yet."""
-        self.deployment = deployment
+        self._deployment = deployment
+        self._expiry = expiry
         self._identity = identity
         self._known: set[bytes] = set()
+
+    def are_of(self, session: ClientSession) -> bool:
+        """Whether they were learned on this view of the deployment, and on this login: another proof is another one."""
+        return (
+            self._deployment is session.deployment.current and self._expiry is session.authentication.expiry
+        )
 
     def find(self, data: bytes) -> Repeat | None:
         """For a message like one that was relayed before; None for any other."""
@@ -99,7 +107,7 @@ class Repeats:
 def find_repeat(session: ClientSession, data: bytes) -> Repeat | None:
     """For a message that needs no decision of its own: one like it was allowed to this user."""
     repeats = session.repeats
-    if repeats is None or repeats.deployment is not session.deployment.current or not session.is_settled:
+    if repeats is None or not session.is_settled or not repeats.are_of(session):
         return None
     return repeats.find(data)
 
@@ -133,6 +141,6 @@ def learn(session: ClientSession, message: OpMsg) -> None:
         return
     if session.settings.audit_authorization_success or current.default_read_preference:
         return
-    if session.repeats is None or session.repeats.deployment is not current:
-        session.repeats = Repeats(session.identity, current)
+    if session.repeats is None or not session.repeats.are_of(session):
+        session.repeats = Repeats(session.identity, current, session.authentication.expiry)
     session.repeats.learn(message)

@@ -13,7 +13,7 @@ from mongoguard.command.catalog import COMMANDS, find_row
 from mongoguard.command.requirement import requirement_of
 from mongoguard.command.spec import Asker
 from mongoguard.effects import Emit, FetchUser, Now, Relay, StateChanged
-from mongoguard.errors import UpstreamUnavailable
+from mongoguard.errors import ProtocolError, UpstreamUnavailable
 from mongoguard.model.names import UserName
 from mongoguard.model.resource_pattern import ResourcePattern
 from mongoguard.proxy import repeats
@@ -159,11 +159,35 @@ def test_after_a_change_in_the_directory_the_user_is_looked_at_first():
     assert not is_repeat(session, find(2))
 
 
-def test_a_login_that_ends_is_looked_at_before_each_command():
-    session = having_asked(find(1))
-    session.authentication._expiry = Expiry(NOW + 10)
+def with_expiry(expiry: Expiry) -> ClientSession:
+    """A session whose login ends, and that has read once."""
+    session = make_session(ALICE)
+    session.authentication._expiry = expiry
+    play = Play(session).send(find(1))
+    play.expect(Now).answer(NOW).expect(Relay).answer(reply_of(EMPTY))
+    return session
+
+
+def test_a_login_that_ends_is_looked_at_before_each_repeat():
+    session = with_expiry(Expiry(NOW + 10, reauthenticates=True))
+    for now in (NOW, NOW + 9):
+        play = Play(session).send(find(2))
+        play.expect(Now).answer(now).expect(Relay).answer(reply_of(EMPTY))
+    play = Play(session).send(find(2)).expect(Now).answer(NOW + 10)
+    assert play.expect(Now).answer(NOW + 10).reply()["code"] == 391
+
+
+def test_a_newer_proof_of_the_same_user_begins_anew():
+    session = with_expiry(Expiry(NOW + 10, reauthenticates=True))
+    session.authentication._expiry = Expiry(NOW + 10, reauthenticates=True)
     assert not is_repeat(session, find(2))
-    Play(session).send(find(2)).expect(Now)
+
+
+def test_a_certificate_that_ended_closes_the_connection():
+    session = with_expiry(Expiry(NOW + 10))
+    play = Play(session).send(find(2)).expect(Now).answer(NOW + 11)
+    with pytest.raises(ProtocolError):
+        play.expect(Now).answer(NOW + 11)
 
 
 def test_everything_is_audited_where_that_is_asked_for():
