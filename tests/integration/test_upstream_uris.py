@@ -187,6 +187,20 @@ async def test_the_upstream_leg_is_compressed_when_the_uri_asks_for_it(
     assert decompressed(replica_set, compressor) > before
 
 
+async def test_mongod_reads_what_zlib_compresses_at_every_level(replica_set: Mongod) -> None:
+    sizes = {}
+    documents = [{"_id": number, "text": f"mongoguard {number} " * 20} for number in range(500)]
+    for level in (0, 1, 9):
+        uri = f"{init_upstream(replica_set)}&compressors=zlib&zlibCompressionLevel={level}"
+        before = decompressed(replica_set, "zlib")
+        async with open_upstream(settings(uri)) as upstream:
+            await upstream.ask("mongoguard_test", {"drop": "levels"})
+            inserted = await upstream.ask("mongoguard_test", {"insert": "levels", "documents": documents})
+            assert inserted["n"] == len(documents)
+        sizes[level] = decompressed(replica_set, "zlib") - before
+    assert sizes[0] > 2 * sizes[1] > 2 * sizes[9], sizes
+
+
 async def test_passwords_are_never_compressed(replica_set: Mongod) -> None:
     """Their length would tell of them."""
     uri = f"{init_upstream(replica_set)}&compressors=zlib"
