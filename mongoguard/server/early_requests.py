@@ -17,7 +17,6 @@ import os
 import select
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias
 
@@ -81,7 +80,7 @@ class EarlySockets:
         self._ready = ready
         self._epoll = select.epoll()
         self._calls: dict[int, Call] = {}
-        self._again: deque[int] = deque()
+        self._again: dict[int, None] = {}  # in order, each once
         self._prefers_again = False
         self._has_turn = False
         ready.watch(self._epoll.fileno(), self._something_came)
@@ -121,11 +120,12 @@ class EarlySockets:
 
     def look_again(self, descriptor: int) -> None:
         """Call its function once more, when it is its turn: of more that has come, the socket may tell nothing."""
-        self._again.append(descriptor)
+        self._again[descriptor] = None
         self._something_came()
 
     def forget(self, descriptor: int) -> None:
         """Before the socket is closed, or watched elsewhere."""
+        self._again.pop(descriptor, None)
         if self._calls.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
 
@@ -148,10 +148,15 @@ class EarlySockets:
         # In turns: neither may keep the other waiting for as long as there is more.
         self._prefers_again = not self._prefers_again
         if self._again and self._prefers_again:
-            return self._again.popleft()
+            return self._next_again()
         for descriptor, _ in self._epoll.poll(0, 1):
             return descriptor
-        return self._again.popleft() if self._again else None
+        return self._next_again() if self._again else None
+
+    def _next_again(self) -> int:
+        descriptor = next(iter(self._again))
+        del self._again[descriptor]
+        return descriptor
 
 
 class Owner(Protocol):
