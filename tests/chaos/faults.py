@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from tests.chaos.clients import ClientProcess
 from tests.chaos.deployment import Chaos
-from tests.chaos.footprint import children_of
+from tests.chaos.footprint import children_of, footprint
 from tests.servers import Mongod
 from tests.toxic_relay import Direction, Link, ToxicRelay
 from tests.workers import is_alive, within, workers_of
@@ -172,16 +172,20 @@ def _kill_worker(chaos: Chaos, dice: random.Random) -> None:
     os.kill(dice.choice(workers), signal.SIGKILL)
 
 
-def _freeze_worker(chaos: Chaos, dice: random.Random) -> None:
-    """Nothing is waited for: all clients must get on without it, within the time for a recovery."""
+def _freeze_worker(chaos: Chaos, _dice: random.Random) -> None:
+    """The one with the most clients. All of them must get on without it, within the time for a recovery."""
     assert within(REPLACED_SECS, lambda: len(_serving(chaos)) > 1), "mongoguard has no two workers that serve"
-    chaos.frozen_worker = dice.choice(_serving(chaos))
+    chaos.frozen_worker = max(_serving(chaos), key=lambda pid: _clients_of(chaos, pid))
     os.kill(chaos.frozen_worker, signal.SIGSTOP)
 
 
 def _serving(chaos: Chaos) -> list[int]:
     """Workers that serve: one that is still starting is waited for, whatever happens to it."""
     return [pid for pid in sorted(workers_of(chaos.guard).values()) if is_alive(pid)]
+
+
+def _clients_of(chaos: Chaos, pid: int) -> int:
+    return footprint(pid, chaos.guard.port, []).client_sockets
 
 
 def _worker_is_replaced(chaos: Chaos, _dice: random.Random) -> None:

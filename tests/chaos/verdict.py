@@ -55,11 +55,9 @@ def violations(report: StormReport) -> Iterator[str]:
 
 def _given_up(report: StormReport) -> Iterator[str]:
     """Workers that were busy, or suspended with everything else, and were taken for frozen."""
-    given_up = re.findall(
-        r"worker \d+ \(pid \d+\) (?:has not answered for|does not)[^\"\n]*", report.guard_log
-    )
+    given_up = set(re.findall(r"worker \d+ \(pid \d+\) (?=has not answered|does not)", report.guard_log))
     if len(given_up) > sum(bout.fault.freezes_worker for bout in report.bouts):
-        yield f"mongoguard gave up workers that were not frozen: {given_up}"
+        yield f"mongoguard gave up workers that were not frozen: {sorted(given_up)}"
 
 
 def _first(what: str, events: Iterator[Event]) -> Iterator[str]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
+import socket
+import struct
 import threading
 from typing import Any, cast
 
@@ -13,7 +16,7 @@ from pymongo.errors import AutoReconnect, DuplicateKeyError, OperationFailure, P
 from tests.chaos.driver_client import ClientPlan
 from tests.chaos.events import Breach, Event, Outcome, Report
 from tests.chaos.faults import Concerned, Fault
-from tests.chaos.footprint import Footprint
+from tests.chaos.footprint import Footprint, footprint
 from tests.chaos.ledger import Ledger, document_of
 from tests.chaos.rights_client import RightsClient
 from tests.chaos.storm import Bout, StormReport, _worst
@@ -127,6 +130,24 @@ def test_only_what_a_deployment_in_trouble_says_is_a_mere_failure(error: Excepti
     assert Event.from_line(stream.getvalue()).outcome is outcome
 
 
+def test_each_socket_is_counted_once_and_a_dead_one_as_the_upstreams() -> None:
+    before = footprint(os.getpid(), 1, [])
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        client = socket.create_connection(("127.0.0.1", port))
+        server, _ = listener.accept()
+        left, right = socket.socketpair()
+        with client, server, left, right:
+            alive = footprint(os.getpid(), port, [port])
+            assert (alive.client_sockets, alive.upstream_sockets) == (1, before.upstream_sockets + 1)
+            assert alive.other_descriptors == before.other_descriptors + 3  # the listener, the pair
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            server.close()
+            dead = footprint(os.getpid(), port, [port])
+            assert (dead.client_sockets, dead.upstream_sockets) == (0, before.upstream_sockets + 1)
+            assert dead.other_descriptors == alive.other_descriptors
+
+
 class AnswersWith:
     """A connection on which each request gets this reply."""
 
@@ -225,7 +246,9 @@ def test_a_worker_that_was_frozen_may_be_given_up_once() -> None:
         GOOD, bouts=[*GOOD.bouts, dataclasses.replace(BOUT, fault=fault)], guard_log=log
     )
     assert list(violations(frozen)) == []
-    twice = dataclasses.replace(frozen, guard_log=f"{log}\n{log}")
+    in_two_words = f"{log}\nworker 1 (pid 7) does not confirm that users have changed, and is ended"
+    assert list(violations(dataclasses.replace(frozen, guard_log=in_two_words))) == []
+    twice = dataclasses.replace(frozen, guard_log=f"{log}\n{log.replace('7', '8')}")
     assert "not frozen" in next(violations(twice))
 
 
@@ -241,7 +264,7 @@ def test_a_worker_that_was_frozen_may_be_given_up_once() -> None:
         ({"bouts": [dataclasses.replace(BOUT, operations_left=1)]}, "still run upstream"),
         ({"operations_left": 1}, "still run upstream"),
         ({"after": dataclasses.replace(CALM, client_sockets=1)}, "a leak"),
-        ({"after": dataclasses.replace(CALM, other_descriptors=10)}, "a leak"),
+        ({"after": dataclasses.replace(CALM, other_descriptors=12)}, "a leak"),
         ({"after": dataclasses.replace(CALM, threads=10)}, "a leak"),
         ({"after": dataclasses.replace(CALM, processes=2)}, "a leak"),
         ({"after": dataclasses.replace(CALM, upstream_sockets=21)}, "sockets to the upstream"),
