@@ -20,6 +20,7 @@ from outcome import Error, Value
 from mongoguard.effects import Effect, Flow, Now, Relay, RelayedReply
 from mongoguard.errors import ProtocolError, UpstreamConnectionLost
 from mongoguard.proxy.client_session import ClientSession
+from mongoguard.server.looking import SOON_SECS
 from mongoguard.server.passing_on import PassedOn, Progress, begin_passing_on
 from mongoguard.server.pieces import Pieces, begin_pieces
 from mongoguard.server.ready_sockets import ReadySockets
@@ -77,6 +78,7 @@ class QuickRequests:
         "_documents_pass",
         "_flow",
         "_has_more",
+        "_looked",
         "_owner",
         "_passed_on",
         "_pieces",
@@ -110,6 +112,7 @@ class QuickRequests:
         self._pool: ServerPool | None = None
         self._connection: UpstreamConnection | None = None
         self._sent_at = 0.0
+        self._looked = False
         self._documents_pass = False
         self._passed_on: PassedOn | None = (
             None  # of the request whose reply is waited for, or was just answered
@@ -258,6 +261,9 @@ class QuickRequests:
             return True
         self._flow, self._pool, self._connection = flow, pool, connection
         self._documents_pass = effect.documents_pass
+        self._looked = pool.in_use == 1 and self._ready.looking.is_next()
+        if self._looked:
+            self._ready.look_for(SOON_SECS)
         return True
 
     def _reply_came(self) -> None:
@@ -307,6 +313,8 @@ class QuickRequests:
         self, flow: Flow[bytes | None], pool: ServerPool, connection: UpstreamConnection, reply: bytes
     ) -> None:
         self._end_exchange(connection)
+        if pool.in_use == 1:
+            self._ready.looking.took(self._looked, time.monotonic() - self._sent_at)
         pool.give_back(connection, self._sent_at)
         self._advance(flow, RelayedReply(reply, pool.address))
 

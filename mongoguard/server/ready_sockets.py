@@ -23,6 +23,7 @@ import trio
 from outcome import Outcome
 
 from mongoguard.server.allocator import keep_freed_memory
+from mongoguard.server.looking import Looking
 
 __all__ = ["ReadySockets", "call_after_stops", "ready_sockets", "run_with_ready_sockets"]
 
@@ -49,6 +50,8 @@ class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
         self._calls: dict[int, Call] = {}
         self._again: list[Call] = []
         self._trio = -1
+        self._look_for_secs = 0.0
+        self.looking = Looking()
         self._has_woken = False
         self._after_stop: Call | None = None
         self._seen_at = _time_with_suspension()
@@ -87,6 +90,10 @@ class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
     def call_after_stops(self, call: Call) -> None:
         """Call that function first of all when the process goes on after it was stopped for `STOPPED_SECS`."""
         self._after_stop = call
+
+    def look_for(self, secs: float) -> None:
+        """Before sleeping the next time, look for that long whether something comes."""
+        self._look_for_secs = secs
 
     # ---- for Trio ---------------------------------------------------------------------------------------------------
 
@@ -134,7 +141,7 @@ class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
         """Serve what is ready, sleeping until something is. Whether Trio has something to do, at `deadline` at last."""
         self._has_woken = False
         is_for_trio = False
-        events = self._epoll.poll(self._may_sleep(deadline), MAX_EVENTS)
+        events = self._events(self._may_sleep(deadline))
         self._notice_stop()
         for descriptor, _ in events:
             if descriptor == self._trio:
@@ -147,6 +154,16 @@ class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
         for call in again:
             self._serve(call)
         return is_for_trio or self._has_woken or time.perf_counter() >= deadline
+
+    def _events(self, timeout: float) -> list[tuple[int, int]]:
+        if timeout and self._look_for_secs:
+            until = time.perf_counter() + self._look_for_secs
+            self._look_for_secs = 0.0
+            while time.perf_counter() < until:
+                events = self._epoll.poll(0.0, MAX_EVENTS)
+                if events:
+                    return events
+        return self._epoll.poll(timeout, MAX_EVENTS)
 
     def _notice_stop(self) -> None:
         before, self._seen_at = self._seen_at, _time_with_suspension()

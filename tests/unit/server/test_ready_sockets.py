@@ -305,3 +305,27 @@ def test_a_loop_that_is_busy_or_idle_for_a_second_was_not_stopped(stopped):
 
 async def test_with_another_clock_there_is_nobody_to_say_it():
     call_after_stops(lambda: None)
+
+
+def test_what_is_looked_for_is_found_and_looking_ends(pair):
+    ours, theirs = pair
+    came = []
+
+    async def work():
+        ready = ready_sockets()
+        ready.watch(ours.fileno(), lambda: came.append(ours.recv(10)))
+        await trio.sleep(0.001)
+        ready.look_for(0.05)
+        theirs.send(b"1")
+        began = time.perf_counter()
+        assert [descriptor for descriptor, _ in ready._events(10.0)] == [ours.fileno()]
+        assert time.perf_counter() - began < 5
+        came.append(ours.recv(10))
+        ready.look_for(0.01)
+        began = time.perf_counter()
+        assert ready._events(0.02) == []
+        assert time.perf_counter() - began >= 0.03 - 0.001
+        assert ready._look_for_secs == 0
+
+    run(work)
+    assert came == [b"1"]
