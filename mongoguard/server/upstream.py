@@ -33,6 +33,7 @@ from mongoguard.server.server_selection import least_busy_of_two, rendezvous
 from mongoguard.server.topology import Topology, TopologySnapshot
 from mongoguard.server.upstream_connection import decode_reply
 from mongoguard.server.upstream_uri import read_upstream_uri
+from mongoguard.server.warming import keep_warm
 from mongoguard.wire.document import encode
 from mongoguard.wire.message import encode_op_msg
 
@@ -48,12 +49,6 @@ LOOK_AGAIN_SECS = 0.25
 
 ASK_TIMEOUT_SECS = 30
 """A command of mongoguard's own (usersInfo, mostly) takes milliseconds; a login must not wait longer than a driver."""
-
-WARM_SECS = 1.0
-"""How often it is seen to that as many connections are ready as `minPoolSize` says."""
-
-WARM_AGAIN_SECS = 5.0
-"""After a server took no more connections: it is not asked by every pool twice a second."""
 
 LEFT_ANSWER_SECS = 2.0
 """A server that has left the topology and takes no connection within that time is frozen: what waits for it is lost."""
@@ -82,7 +77,6 @@ class Upstream:
         self._usable: frozenset[str] = frozenset()
         """Servers that reads may be sent to: those that take the real user's name as the primary does."""
         self._unmet: set[str] = set()
-        self._warming: set[ServerPool] = set()
         advertised = settings.net.advertise
         self.deployment = DeploymentView(
             Deployment(hello={}, build_info={}), advertised=advertised, service_id=service_id
@@ -223,6 +217,9 @@ class Upstream:
             return self._topology.readers(preference, self._usable)
         return [] if snapshot.primary is None else [snapshot.primary]
 
+    def _pools_of_now(self) -> list[ServerPool]:
+        return list(self._pools.values())
+
     def _requests_under_way(self, address: str) -> int:
         pool = self._pools.get(address)
         return 0 if pool is None else pool.in_use
@@ -309,7 +306,7 @@ class Upstream:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_acquainted)
             nursery.start_soon(self._keep_tidy)
-            nursery.start_soon(self._keep_warm)
+            nursery.start_soon(keep_warm, self._pools_of_now, self._topology.changed)
 
     async def _keep_acquainted(self) -> None:
         while True:
@@ -338,25 +335,6 @@ class Upstream:
             async with trio.open_nursery() as nursery:
                 for pool in self._left:
                     nursery.start_soon(_interrupt_if_frozen, pool)
-
-    async def _keep_warm(self) -> None:
-        async with trio.open_nursery() as nursery:
-            while True:
-                for pool in self._pools.values():
-                    if pool.lacks_connections and pool not in self._warming:
-                        self._warming.add(pool)
-                        nursery.start_soon(self._warm, pool)
-                with trio.move_on_after(WARM_SECS):
-                    await self._topology.changed()
-
-    async def _warm(self, pool: ServerPool) -> None:
-        try:
-            await pool.warm()
-        except UpstreamUnavailable as error:
-            log.info("connections to upstream server %s cannot be kept ready: %s", pool.address, error)
-            await trio.sleep(WARM_AGAIN_SECS)
-        finally:
-            self._warming.discard(pool)
 
     def _members_heard(self, members: Mapping[str, Hello]) -> None:
         self.deployment.members = members

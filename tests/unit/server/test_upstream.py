@@ -16,7 +16,7 @@ from mongoguard.errors import (
     UpstreamUnavailable,
 )
 from mongoguard.proxy.deployment import Impersonation, PresentAs
-from mongoguard.server import server_pool
+from mongoguard.server import server_pool, warming
 from mongoguard.server import upstream as module
 from mongoguard.server.topology import TopologySnapshot
 from mongoguard.server.upstream import open_upstream
@@ -519,16 +519,16 @@ async def test_every_server_has_connections_ready_and_the_new_one_after_a_fail_o
 
     async with open_upstream(settings(minPoolSize=3)) as upstream, trio.open_nursery() as nursery:
         nursery.start_soon(upstream.keep_up)
-        await trio.sleep(module.WARM_SECS * 1.5)
+        await trio.sleep(warming.WARM_SECS * 1.5)
         one_more = "when it was being met at that moment"
         first = opened("h:1"), opened("h:2")
         assert set(first) <= {3, 4}, one_more
         upstream._topology.change(snapshot("h:2", "h:3"))
-        await trio.sleep(module.WARM_SECS * 1.5)
+        await trio.sleep(warming.WARM_SECS * 1.5)
         assert (opened("h:1"), opened("h:2")) == first
         assert opened("h:3") in (3, 4), one_more
         upstream._topology.change(snapshot("h:2", "h:1"))
-        await trio.sleep(module.WARM_SECS * 1.5)
+        await trio.sleep(warming.WARM_SECS * 1.5)
         assert opened("h:1") - first[0] in (3, 4), "it came back, and its old connections are gone"
         nursery.cancel_scope.cancel()
 
@@ -548,11 +548,11 @@ async def test_a_server_that_takes_no_more_connections_is_not_asked_all_the_time
             return UpstreamUnavailable("h:1 is full")
 
         prepare[0] = lambda c: refuse(c) if c.address == "h:1" else c
-        await trio.sleep(module.WARM_AGAIN_SECS * 4)
+        await trio.sleep(warming.WARM_AGAIN_SECS * 4)
         assert 2 <= len(tried) <= 6
         assert "connections to upstream server h:1 cannot be kept ready: h:1 is full" in caplog.text
         prepare[0] = lambda c: c
-        await trio.sleep(module.WARM_AGAIN_SECS + module.WARM_SECS)
+        await trio.sleep(warming.WARM_AGAIN_SECS + warming.WARM_SECS)
         assert not upstream._pools["h:1"].lacks_connections
         nursery.cancel_scope.cancel()
     assert made
