@@ -48,6 +48,7 @@ class Count(IntEnum):
     """Commands that the user's rights did not allow."""
 
 
+_SINCE_START = (Count.ACCEPTED, Count.RELAYED, Count.REFUSED)
 _WORDS = 8
 _PART_BYTES = _WORDS * WORD_BYTES + ADDRESSES * ADDRESS_BYTES
 
@@ -115,12 +116,14 @@ class SharedCounts:
         self._words = [part[: _WORDS * WORD_BYTES].cast("q") for part in parts]
         self._addresses = [part[_WORDS * WORD_BYTES :].cast("H") for part in parts]
         self._own = own
+        self._of_ended = dict.fromkeys(Count, 0)
+        """What workers had done that have ended: who reads the sums takes the server's start for theirs."""
         self._others = [number for number in range(workers) if number != own]
         self.others = len(self._others)
 
     def of(self, count: Count) -> int:
         """See `CountsElsewhere`."""
-        return sum(self._words[number][count] for number in self._others)
+        return self._of_ended[count] + sum(self._words[number][count] for number in self._others)
 
     def of_address(self, key: bytes) -> int:
         """See `CountsElsewhere`."""
@@ -138,7 +141,9 @@ class SharedCounts:
         self._addresses[self._own][self._place(key)] += change
 
     def clear(self, number: int) -> None:
-        """That worker has ended, and holds nothing any more."""
+        """That worker has ended, and holds nothing any more; what it has done is done."""
+        for count in _SINCE_START:
+            self._of_ended[count] += self._words[number][count]
         self._memory[number * _PART_BYTES : (number + 1) * _PART_BYTES] = bytes(_PART_BYTES)
 
     def _place(self, key: bytes) -> int:

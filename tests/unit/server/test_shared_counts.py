@@ -63,3 +63,14 @@ def test_what_a_worker_held_that_has_ended_is_free(memory):
     supervisor.clear(0)
     second.begin()
     assert second.of_address(b"\xc0\0\2\1") == 0
+
+
+def test_what_a_worker_has_done_stays_done_when_it_ends(memory):
+    supervisor = SharedCounts(memory, 3, None, SECRET)
+    for _ in range(2):
+        worker = SharedCounts(memory, 3, 1, SECRET)
+        for count in Count:
+            worker.tell(count, 7)
+        supervisor.clear(1)
+    done = {Count.ACCEPTED, Count.RELAYED, Count.REFUSED}
+    assert {count: supervisor.of(count) for count in Count} == {count: 14 * (count in done) for count in Count}
