@@ -73,4 +73,6 @@ def test_what_a_worker_has_done_stays_done_when_it_ends(memory):
             worker.tell(count, 7)
         supervisor.clear(1)
     done = {Count.ACCEPTED, Count.RELAYED, Count.REFUSED}
-    assert {count: supervisor.of(count) for count in Count} == {count: 14 * (count in done) for count in Count}
+    assert {count: supervisor.of(count) for count in Count} == {
+        count: 14 * (count in done) for count in Count
+    }
