@@ -4,9 +4,10 @@ In: messages of one user, and those of them that were relayed. Out: the message 
 relayed before. Must not know what is allowed: that was decided on the first of its kind.
 
 Why this is sound: what a request needs is computed from its outline alone (nobody opens the values that
-`CommandRow.unread` names), so equal outlines need the same; and this is kept with one user's rights and one view of the
-deployment, and goes with either. What is relayed is what was outlined, byte by byte, with the same insertions as
-`message_for_upstream` makes (tests/property/test_repeat_laws.py compares the two ways). docs/adr/0014.
+`CommandRow.unread` names), so equal outlines need the same; and this is kept with one user's rights, one view of the
+deployment and one reading of the configuration, and goes with each of them. What is relayed is what was outlined, byte
+by byte, with the same insertions as `message_for_upstream` makes (tests/property/test_repeat_laws.py compares the two
+ways). docs/adr/0014.
 """
 
 from __future__ import annotations
@@ -14,14 +15,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
-from mongoguard.authn.conversation import Expiry
 from mongoguard.command.catalog import COMMANDS, find_row
 from mongoguard.command.requirement import requirement_of
 from mongoguard.effects import Flow, Relay, RelayedReply
-from mongoguard.errors import UpstreamUnavailable
-from mongoguard.proxy.deployment import Deployment
+from mongoguard.errors import CommandError, UpstreamUnavailable
 from mongoguard.proxy.heeding import heed, unavailable
-from mongoguard.proxy.identity import Identity
 from mongoguard.proxy.reading import read_command
 from mongoguard.proxy.replies import error_body, parse_reply, shows_exhausted_cursor
 from mongoguard.proxy.state_change import may_tell_state_change
@@ -61,21 +59,26 @@ Repeat: TypeAlias = tuple[bytes, bool]
 
 
 class Repeats:
-    """What one user of one connection may ask again."""
+    """What one user of one connection may ask again. A session drops it with the user (`ClientSession._become`)."""
 
-    __slots__ = ("_deployment", "_expiry", "_identity", "_known")
+    __slots__ = ("_deployment", "_expiry", "_identity", "_known", "_settings")
 
-    def __init__(self, identity: Identity, deployment: Deployment, expiry: Expiry | None) -> None:
+    def __init__(self, session: ClientSession) -> None:
         """Know nothing yet."""
-        self._deployment = deployment
-        self._expiry = expiry
-        self._identity = identity
+        self._deployment = session.deployment.current
+        self._settings = session.settings
+        self._expiry = session.authentication.expiry
+        self._identity = session.identity
         self._known: set[bytes] = set()
 
     def are_of(self, session: ClientSession) -> bool:
-        """Whether they were learned on this view of the deployment, and on this login: another proof is another one."""
+        """Whether they were learned on this view of the deployment, with this configuration (an audit log may be asked
+        for everything from now on), and on this login: another proof is another one.
+        """
         return (
-            self._deployment is session.deployment.current and self._expiry is session.authentication.expiry
+            self._deployment is session.deployment.current
+            and self._settings is session.settings
+            and self._expiry is session.authentication.expiry
         )
 
     def find(self, data: bytes) -> Repeat | None:
@@ -119,28 +122,34 @@ def answer(session: ClientSession, data: bytes, repeat: Repeat) -> Flow[bytes]:
     relay = Relay(relayed, documents_pass=opens_cursor)
     try:
         reply: RelayedReply = yield relay  # as `perform`, without a generator of its own
+        message = reply.message
+        if not may_tell_state_change(message) and (not opens_cursor or shows_exhausted_cursor(message)):
+            return message
+        return (yield from _answer_read(session, parse_reply(data), relay, reply))
     except UpstreamUnavailable as error:
-        return session.reply(request_id_of(data), error_body(unavailable(parse_reply(data), error)))
-    message = reply.message
-    if not may_tell_state_change(message) and (not opens_cursor or shows_exhausted_cursor(message)):
-        return message
-    asked = parse_reply(data)
+        failure = unavailable(parse_reply(data), error)
+    except CommandError as error:  # the server's reply can't be read
+        failure = error
+    return session.reply(request_id_of(data), error_body(failure))
+
+
+def _answer_read(session: ClientSession, asked: OpMsg, relay: Relay, reply: RelayedReply) -> Flow[bytes]:
+    """The rest of the page that a request travels down once it is relayed."""
     reply = yield from heed(session, asked, relay, reply)
-    if not opens_cursor:
-        return reply.message
     command = read_command(asked)
     row = find_row(command.name)
     assert row is not None  # or nothing like it was learned
+    if not row.opens_cursor:
+        return reply.message
     return session.remember_cursor(reply, row, command, requirement_of(row, command, session.asker))
 
 
 def learn(session: ClientSession, message: OpMsg) -> None:
     """A message is about to be relayed as it is: those like it need no decision of their own."""
-    current = session.deployment.current
     if session.user is None or not session.identity.impersonates:  # or each lsid's id becomes another
         return
-    if session.settings.audit_authorization_success or current.default_read_preference:
+    if session.settings.audit_authorization_success or session.deployment.current.default_read_preference:
         return
     if session.repeats is None or not session.repeats.are_of(session):
-        session.repeats = Repeats(session.identity, current, session.authentication.expiry)
+        session.repeats = Repeats(session)
     session.repeats.learn(message)

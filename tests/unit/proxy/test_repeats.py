@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import bson
 import pytest
 from bson import Binary, Int64
 
@@ -12,7 +13,7 @@ from mongoguard.authn.conversation import Expiry
 from mongoguard.command.catalog import COMMANDS, find_row
 from mongoguard.command.requirement import requirement_of
 from mongoguard.command.spec import Asker
-from mongoguard.effects import Emit, FetchUser, Now, Relay, StateChanged
+from mongoguard.effects import Emit, FetchUser, Now, Relay, RelayedReply, StateChanged
 from mongoguard.errors import ProtocolError, UpstreamUnavailable
 from mongoguard.model.names import UserName
 from mongoguard.model.resource_pattern import ResourcePattern
@@ -23,6 +24,7 @@ from mongoguard.proxy.reading import read_command
 from mongoguard.proxy.replies import parse_reply
 from mongoguard.proxy.settings import SessionSettings
 from mongoguard.wire import native
+from mongoguard.wire.message import encode_op_msg
 from tests.playbook import NOW, Play, logged_in, make_session, relayed, reply_of, user_with
 from tests.rawwire import op_msg, sequence_section
 
@@ -215,6 +217,18 @@ def test_another_view_of_the_deployment_ends_them():
     assert is_repeat(having_asked(find(1), session), find(2))
 
 
+def test_a_reload_ends_them_so_that_an_audit_log_of_everything_has_everything():
+    session = having_asked(find(1))
+    session.settings = SessionSettings(audit_authorization_success=True)  # as `commit_reload` does
+    for _ in range(2):
+        play = Play(session).send(find(2))
+        assert play.emitted().result == 0
+        play.expect(Relay).answer(reply_of(EMPTY))
+    session.settings = SessionSettings()
+    assert not is_repeat(session, find(2))
+    assert is_repeat(having_asked(find(1), session), find(2))
+
+
 # ---- replies --------------------------------------------------------------------------------------------------------
 
 
@@ -245,6 +259,25 @@ def test_a_repeat_that_cannot_be_relayed_is_answered_and_not_sent_twice():
     play = Play(having_asked(find(1))).send(find(2))
     play.expect(Relay).fail(UpstreamUnavailable("mongod.internal:27017: refused"))
     assert (play.reply()["code"], play.effect) == (6, None)
+
+
+CURSOR = bson.encode({"cursor": {"firstBatch": [], "id": Int64(78), "ns": "shop.orders"}})[4:-1]
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [CURSOR * 2, CURSOR + b"\x99x\0", b"\x01ok\0" + bytes(8) + CURSOR * 2],
+    ids=["twice", "type", "failure"],
+)
+def test_a_reply_that_cannot_be_read_is_answered_as_without_repeats(elements: bytes):
+    body = (len(elements) + 5).to_bytes(4, "little") + elements + b"\0"
+    unreadable = RelayedReply(encode_op_msg(1, 7, body), "h:1")
+    answers = [
+        Play(session).send(find(2)).expect(Relay).answer(unreadable).reply()
+        for session in (make_session(ALICE), having_asked(find(1)))
+    ]
+    assert answers[0]["ok"] == 0.0
+    assert answers[0] == answers[1]
 
 
 # ---- bounds and soundness -------------------------------------------------------------------------------------------
