@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from mongoguard.server.splicing import pipe
+from mongoguard.server.splicing import Pipe, pipe
 from mongoguard.server.transport import Transport
 from mongoguard.server.upstream_connection import UpstreamConnection
 from mongoguard.wire.long_reply import LongReply, begin_long_reply
@@ -29,22 +29,29 @@ class Progress(Enum):
 
 
 class PassedOn:
-    """One reply. `unsent`: documents that came and that the client has not taken."""
+    """One reply of which a part is sent, so that nothing but the rest of it may follow."""
 
-    __slots__ = ("_connection", "_transport", "reply", "unsent")
+    __slots__ = ("_connection", "_pipe", "_transport", "_unsent", "reply")
 
-    def __init__(self, transport: Transport, connection: UpstreamConnection, reply: LongReply) -> None:
+    def __init__(
+        self, transport: Transport, connection: UpstreamConnection, reply: LongReply, pipe: Pipe
+    ) -> None:
         """See `begin_passing_on`."""
         self.reply = reply
-        self.unsent = b""
         self._transport = transport
         self._connection = connection
+        self._pipe = pipe
+        self._unsent: list[bytes | memoryview] = []
+        """Documents that came and that the client has not taken; none while `go_on` is called."""
 
     def begin(self, first: bytes) -> Progress:
         """The reply's first bytes have come. Raises OSError when the client is gone, and as `go_on`."""
         documents = self.reply.take(first)
-        self.unsent = documents[self._transport.send_now(documents) :].tobytes()
-        return Progress.CLIENT if self.unsent else self.go_on()
+        unsent = documents[self._transport.send_now(documents) :]
+        if unsent:
+            self._unsent.append(unsent)
+            return Progress.CLIENT
+        return self.go_on()
 
     def go_on(self) -> Progress:
         """Something has come. Raises OSError when the client is gone, `UpstreamConnectionLost` when the server is."""
@@ -53,12 +60,13 @@ class PassedOn:
             if not missing:
                 return self._receive_end()
             try:
-                count = self._connection.take_at_once(missing)
+                count = self._connection.take_at_once(self._pipe, missing)
             except BlockingIOError:
                 return Progress.SERVER
             self.reply.passed(count)
-            self.unsent = pipe().give(self._transport.fileno(), count)
-            if self.unsent:
+            unsent = self._pipe.give(self._transport.fileno())
+            if unsent:
+                self._unsent.append(unsent)
                 return Progress.CLIENT
         return Progress.TURN
 
@@ -75,13 +83,13 @@ class PassedOn:
 
         Returns the reply without its documents. Raises `UpstreamConnectionLost`.
         """
-        self.unsent += self.reply.take(await self._connection.receive_rest(self.reply.bytes_missing))
+        self._unsent.append(self.reply.take(await self._connection.receive_rest(self.reply.bytes_missing)))
         assert self.reply.shortened is not None  # nothing is missing
         return self.reply.shortened
 
     def rest(self, reply: bytes | None) -> bytes:
         """What is left to send when the flow has returned `reply`. Raises `ProtocolError` if that is another one."""
-        return self.unsent + self.reply.end_of(reply)
+        return b"".join((*self._unsent, self.reply.end_of(reply)))
 
 
 def begin_passing_on(transport: Transport, connection: UpstreamConnection, first: bytes) -> PassedOn | None:
@@ -89,4 +97,9 @@ def begin_passing_on(transport: Transport, connection: UpstreamConnection, first
     if transport.hides_news or connection.hides_news or not connection.is_answer(first):
         return None
     reply = begin_long_reply(first)
-    return None if reply is None else PassedOn(transport, connection, reply)
+    if reply is None:
+        return None
+    try:
+        return PassedOn(transport, connection, reply, pipe())
+    except OSError:  # too many files are open, and none is needed to receive it whole
+        return None

@@ -298,6 +298,7 @@ class QuickRequests:
             progress = passed_on.go_on() if first is None else passed_on.begin(first)
         except (OSError, UpstreamConnectionLost) as error:
             self._end_exchange(connection)
+            self._passed_on = None
             pool.drop(connection)
             flow.close()
             self._fail(error)

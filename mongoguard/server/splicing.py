@@ -20,44 +20,53 @@ _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
 class Pipe:
-    """The pipe between the sockets. It is empty between two calls of `move`."""
+    """The pipe between the sockets: `take`, then `give`, with nothing in between.
 
-    __slots__ = ("_reading", "_writing")
+    Bytes that one `give` left behind would go to another client with the next: a pipe that is not certainly empty is
+    never used again.
+    """
+
+    __slots__ = ("_held", "_reading", "_writing")
 
     def __init__(self) -> None:
         """Open it. Raises OSError when this process may not open files any more."""
-        self._reading, self._writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        with suppress(OSError):  # the size that it has does too
-            fcntl.fcntl(self._writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        self._held = 0
+        self._reading, self._writing = _open()
 
     def take(self, source: int, count: int) -> int:
         """Up to `count` bytes from that socket, for `give`; 0 at its end.
 
         Raises BlockingIOError when nothing has come, OSError when the connection is broken.
         """
-        return os.splice(source, self._writing, min(count, PIPE_BYTES), flags=_FLAGS)
+        if self._held:  # a `give` failed, or was never asked for
+            self._replace()
+        self._held = taken = os.splice(source, self._writing, min(count, PIPE_BYTES), flags=_FLAGS)
+        return taken
 
-    def give(self, target: int, count: int) -> bytes:
-        """The `count` bytes that were taken, to that socket. Returns those that it does not take now.
+    def give(self, target: int) -> bytes:
+        """What was taken, to that socket. Returns what it does not take now.
 
         Raises OSError when the connection is broken; the bytes are gone then.
         """
         try:
-            while count:
-                count -= os.splice(self._reading, target, count, flags=_FLAGS)
+            while self._held:
+                self._held -= os.splice(self._reading, target, self._held, flags=_FLAGS)
         except BlockingIOError:
-            return self._read(count)
-        except OSError:
-            self._read(count)
-            raise
+            return self._read()
         return b""
 
-    def _read(self, count: int) -> bytes:
+    def _read(self) -> bytes:
         left = []
-        while count:
-            left.append(os.read(self._reading, count))
-            count -= len(left[-1])
+        while self._held:
+            left.append(os.read(self._reading, self._held))
+            self._held -= len(left[-1])
         return b"".join(left)
+
+    def _replace(self) -> None:
+        fresh = _open()  # if that raises, the next `take` tries again
+        self.close()
+        self._reading, self._writing = fresh
+        self._held = 0
 
     def close(self) -> None:
         """Close it."""
@@ -65,7 +74,14 @@ class Pipe:
         os.close(self._writing)
 
 
+def _open() -> tuple[int, int]:
+    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    with suppress(OSError):  # the size that it has does too
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    return reading, writing
+
+
 @cache
 def pipe() -> Pipe:
-    """That of this process: it is empty whenever something else runs."""
+    """That of this process, for whoever lets nothing else run between `take` and `give`. Raises OSError as `Pipe`."""
     return Pipe()

@@ -25,7 +25,7 @@ from mongoguard.errors import (
     UpstreamUnavailable,
 )
 from mongoguard.server.ready_sockets import ReadySockets
-from mongoguard.server.splicing import pipe
+from mongoguard.server.splicing import Pipe
 from mongoguard.server.transport import (
     SocketTransport,
     TLSTransport,
@@ -175,13 +175,13 @@ class UpstreamConnection:
         """See `Transport`. Without TLS, what comes may be taken by `take_at_once`."""
         return self._transport.hides_news
 
-    def take_at_once(self, count: int) -> int:
-        """Up to `count` of the bytes that have come, into the process's pipe: give them on at once.
+    def take_at_once(self, pipe: Pipe, count: int) -> int:
+        """Up to `count` of the bytes that have come, into that pipe: give them on at once.
 
         Raises BlockingIOError when nothing has come, `UpstreamConnectionLost` when the connection is lost.
         """
         try:
-            taken = pipe().take(self._transport.fileno(), count)
+            taken = pipe.take(self._transport.fileno(), count)
         except BlockingIOError:
             raise
         except BROKEN as error:
@@ -209,7 +209,7 @@ class UpstreamConnection:
             raise UpstreamConnectionLost(f"{self.address} sent what is no message: {error}") from error
         return self._checked(reply)
 
-    async def receive_rest(self, count: int) -> bytes:
+    async def receive_rest(self, count: int) -> bytearray:
         """The next `count` bytes of a reply that has begun. Raises `UpstreamConnectionLost`."""
         rest, filled = bytearray(count), 0
         try:
@@ -223,7 +223,7 @@ class UpstreamConnection:
             raise UpstreamConnectionLost(f"{self.address}: {type(error).__name__}") from error
         if self._transport.has_news():
             raise UpstreamConnectionLost(f"{self.address} sent more than one reply")
-        return bytes(rest)
+        return rest
 
     def _tell(self) -> None:
         if self.on_news is not None:

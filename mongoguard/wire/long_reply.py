@@ -57,7 +57,7 @@ class LongReply:
         """That many bytes of the batch came, and went on."""
         self._received += count
 
-    def take(self, chunk: bytes) -> memoryview:
+    def take(self, chunk: bytes | bytearray) -> memoryview:
         """Those of the bytes that came next which may go on. Raises `UpstreamConnectionLost` for more than that."""
         if len(chunk) > self.bytes_missing:
             raise UpstreamConnectionLost("the upstream sent more than one reply")
