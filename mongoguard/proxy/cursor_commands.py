@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bson import Int64
+from bson import Int64, Timestamp
 
 from mongoguard.command.command import Command
 from mongoguard.command.printing import not_authorized
@@ -150,6 +150,7 @@ def kill_cursors(session: ClientSession, message: OpMsg, command: Command) -> Fl
         "cursorsUnknown": [],
     }
     outcome["cursorsNotFound"] = [Int64(i) for i, entry in entries.items() if entry is None]
+    times: dict[str, Any] = {}
     for server in servers:
         own = [Int64(i) for i, entry in entries.items() if entry is not None and entry.server == server]
         field = body.fields["cursors"]
@@ -164,9 +165,10 @@ def kill_cursors(session: ClientSession, message: OpMsg, command: Command) -> Fl
         if error_code_in_reply(reply):
             return reply
         _add_outcome(outcome, reply)
+        _keep_newest(times, reply)
     for cursor_id in outcome["cursorsKilled"]:
         session.cursors.remove(int(cursor_id))
-    return encode_op_msg(session.request_id(), message.request_id, ok_body(outcome))
+    return encode_op_msg(session.request_id(), message.request_id, ok_body(outcome | times))
 
 
 def _may_kill_in(session: ClientSession, namespace: str) -> bool:
@@ -181,6 +183,18 @@ def _add_outcome(outcome: dict[str, Any], reply: bytes) -> None:
     body = parse_reply(reply).body
     for name in outcome:
         outcome[name] += body.value(name) or []
+
+
+def _keep_newest(times: dict[str, Any], reply: bytes) -> None:
+    """Clients take the time of the cluster, and that of the operation, from every reply ("Causal Consistency")."""
+    body = parse_reply(reply).body
+    operation, cluster = body.value("operationTime"), body.value("$clusterTime")
+    known_operation, known_cluster = times.get("operationTime"), times.get("$clusterTime")
+    if isinstance(operation, Timestamp) and (known_operation is None or operation > known_operation):
+        times["operationTime"] = operation
+    time = cluster.get("clusterTime") if isinstance(cluster, dict) else None
+    if isinstance(time, Timestamp) and (known_cluster is None or time > known_cluster["clusterTime"]):
+        times["$clusterTime"] = cluster
 
 
 def _cursor_ids(body: Document) -> list[int]:

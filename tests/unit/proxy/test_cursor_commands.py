@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from bson import Binary, Int64
+from bson import Binary, Int64, Timestamp
 
 from mongoguard.effects import CursorClaim, Emit, FetchUser, FindCursors, KeptCursor, Relay
 from mongoguard.errors import UpstreamUnavailable
@@ -184,6 +184,36 @@ def test_cursors_of_two_servers_are_killed_on_each():
     assert (reply["cursorsKilled"], reply["cursorsAlive"]) == ([77], [78])
     assert session.cursors.find(77) is None
     assert session.cursors.find(78) is not None
+
+
+def times(seconds: int) -> dict[str, Any]:
+    signed = {"clusterTime": Timestamp(seconds, 1), "signature": {"keyId": Int64(seconds)}}
+    return {"operationTime": Timestamp(seconds, 1), "$clusterTime": signed}
+
+
+@pytest.mark.parametrize(("first_says", "second_says"), [(5, 6), (6, 5)])
+def test_the_newest_times_of_the_servers_are_told(first_says: int, second_says: int):
+    session = opened(server="a:1")
+    Play(session).send(op_msg({"find": "orders", "$db": "shop"})).expect(Relay).answer(
+        reply_of(cursor(78), server="b:2")
+    ).reply()
+    first = Play(session).send(kill(77, 78)).expect(Relay)
+    second = first.answer(reply_of({"cursorsKilled": [Int64(77)], "ok": 1.0, **times(first_says)})).expect(
+        Relay
+    )
+    reply = second.answer(reply_of({"cursorsKilled": [Int64(78)], "ok": 1.0, **times(second_says)})).reply()
+    assert reply["cursorsKilled"] == [77, 78]
+    assert {name: reply[name] for name in times(6)} == times(6)
+
+
+@pytest.mark.parametrize(
+    "said", [{}, {"operationTime": 5, "$clusterTime": 5}, {"$clusterTime": {"clusterTime": 5}}]
+)
+def test_where_no_server_says_a_time_none_is_told(said: dict[str, Any]):
+    asked = Play(opened()).send(kill(ID)).expect(Relay)
+    reply = asked.answer(reply_of({"cursorsKilled": [Int64(ID)], "ok": 1.0, **said})).reply()
+    assert reply["cursorsKilled"] == [ID]
+    assert not set(reply) & {"operationTime", "$clusterTime"}
 
 
 def test_an_error_of_the_server_is_the_answer():
