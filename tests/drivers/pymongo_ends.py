@@ -75,7 +75,8 @@ class End:
 
 
 def _mongod(folder: Path, replica_set: str | None, stack: ExitStack) -> Mongod:
-    mongod = Mongod(folder / "mongod", replica_set=replica_set)
+    # Twice the cache of other tests: one of these writes 48 MB in a transaction, which failed with 388 now and then.
+    mongod = Mongod(folder / "mongod", replica_set=replica_set, cache_gb="1")
     stack.callback(mongod.kill)
     return mongod.start().wait()
 

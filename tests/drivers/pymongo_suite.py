@@ -164,10 +164,10 @@ def compare(
     for test in sorted(direct.keys() | guarded.keys()):
         if _ended(test, direct) == _ended(test, guarded):
             continue
-        if any(fnmatch.fnmatchcase(_plain(test), pattern) for pattern in patterns):
-            comparison.explained.append(test)
-        elif is_other_topology and _is_skipped_there(test, direct, guarded):
+        if is_other_topology and _is_skipped_there(test, direct, guarded):
             comparison.other_topology.append(test)
+        elif any(fnmatch.fnmatchcase(_plain(test), pattern) for pattern in patterns):
+            comparison.explained.append(test)
         else:
             comparison.unexplained.append(test)
     return comparison
