@@ -208,6 +208,12 @@ class Link:
                 case {"answers": int(number), "fields": dict(fields)}:
                     self._take_answer(int(number), fields)
                 case {"kind": str(kind), "number": int(number), "fields": dict(fields)} if (
+                    type(kind) is not str
+                ):
+                    raise OSError(
+                        "a kind of question that is no text, but a program"
+                    )  # BSON's code is a str, too
+                case {"kind": str(kind), "number": int(number), "fields": dict(fields)} if (
                     kind in self._at_once
                 ):
                     self._answer_at_once(kind, int(number), fields)

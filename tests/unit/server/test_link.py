@@ -174,6 +174,7 @@ async def test_who_waits_learns_that_the_other_end_is_gone(nursery):
         b"\xff\xff\xff\xff",
         bson.encode({}),
         bson.encode({"kind": 1, "number": 1, "fields": {}}),
+        bson.encode({"kind": bson.Code("x"), "number": 1, "fields": {}}),
         bson.encode({"answers": "1", "fields": {}}),
         b"\x0c\0\0\0\x10a\0\1\0\0\0" + b"\x01",
         bson.encode({"kind": "x", "number": 0, "fields": {}})[:-1],
