@@ -207,12 +207,8 @@ class Link:
             match document:
                 case {"answers": int(number), "fields": dict(fields)}:
                     self._take_answer(int(number), fields)
-                case {"kind": str(kind), "number": int(number), "fields": dict(fields)} if (
-                    type(kind) is not str
-                ):
-                    raise OSError(
-                        "a kind of question that is no text, but a program"
-                    )  # BSON's code is a str, too
+                case {"kind": bson.Code()}:  # a str, too, but one that cannot be looked up
+                    raise OSError("a question whose kind is no text")
                 case {"kind": str(kind), "number": int(number), "fields": dict(fields)} if (
                     kind in self._at_once
                 ):
