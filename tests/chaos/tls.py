@@ -5,7 +5,9 @@ In: a certification authority of the storm's own. Out: a server, connections. Ev
 
 from __future__ import annotations
 
+import itertools
 import select
+import socket
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,10 +56,19 @@ class TLSMongod(Mongod):
 
 class _TLSConnection(RawConnection):
     def __init__(self, address: str, timeout: float, ca_file: str) -> None:
-        super().__init__(address, timeout)
+        host, _, port = address.rpartition(":")
         context = ssl.create_default_context(cafile=ca_file)
-        self._tls = context.wrap_socket(self._socket, server_hostname=address.rpartition(":")[0])
+        # Wrapped before it is connected: of one whose peer resets it meanwhile, nothing would be left to close.
+        self._tls = context.wrap_socket(socket.socket(), server_hostname=host, do_handshake_on_connect=False)
         self._socket = self._tls
+        self._request_ids = itertools.count(1)
+        try:
+            self._tls.settimeout(timeout)
+            self._tls.connect((host, int(port)))
+            self._tls.do_handshake()
+        except BaseException:
+            self.close()
+            raise
 
     def silent_for(self, seconds: float) -> bool:
         """As without TLS, where bytes can be looked at without being taken."""

@@ -8,11 +8,13 @@ import os
 import socket
 import struct
 import threading
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from pymongo.errors import AutoReconnect, DuplicateKeyError, OperationFailure, ProtocolError
 
+from tests.certificates import Authority
 from tests.chaos.driver_client import ClientPlan
 from tests.chaos.events import Breach, Event, Outcome, Report
 from tests.chaos.faults import Concerned, Fault
@@ -20,6 +22,7 @@ from tests.chaos.footprint import Footprint, footprint
 from tests.chaos.ledger import Ledger, document_of
 from tests.chaos.rights_client import RightsClient
 from tests.chaos.storm import Bout, StormReport, _worst
+from tests.chaos.tls import connect_raw, driver_options
 from tests.chaos.verdict import violations
 from tests.rawwire import OP_MSG, Message, RawConnection, op_msg
 
@@ -128,6 +131,25 @@ def test_only_what_a_deployment_in_trouble_says_is_a_mere_failure(error: Excepti
     with Report(stream).operation("alice", "read", 1.0):
         raise error
     assert Event.from_line(stream.getvalue()).outcome is outcome
+
+
+@pytest.mark.parametrize("linger", [b"", struct.pack("ii", 1, 0)], ids=["closed", "reset"])
+def test_a_connection_whose_handshake_fails_leaves_no_socket(linger: bytes, tmp_path: Path) -> None:
+    """An unclosed one would be a warning, and so a failure."""
+    authority = Authority(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host, port = listener.getsockname()
+
+        def hang_up() -> None:
+            with listener.accept()[0] as peer:
+                if linger:
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        with pytest.raises(OSError):
+            connect_raw(f"{host}:{port}", 5.0, driver_options(authority))
+        thread.join()
 
 
 def test_each_socket_is_counted_once_and_a_dead_one_as_the_upstreams() -> None:
