@@ -37,6 +37,10 @@ SLOW_SECS = 2.5
 GIVEN_UP_SECS = 30.0
 """mongoguard gives a frozen worker up after 12 s; the machine may be busy."""
 
+TWO_DEADLINES_SECS = 6.0
+"""A driver whose pool has two connections to a frozen worker waits for both: `timeoutMS` is three seconds. That is over
+before the worker is given up."""
+
 REPLACED_SECS = 60.0
 """A worker starts in some seconds, but in many on a busy machine, and it needs the upstream for that."""
 
@@ -60,6 +64,8 @@ class Fault:
     end: Callable[[Chaos, random.Random], None] | None = None
     """For one that goes on while everybody recovers from its beginning: how it ends. Then everybody recovers again."""
     freezes_worker: bool = False
+    deadlines_secs: float = 0.0
+    """For so long clients may wait for what nobody answers: by their own deadlines, which are no part of a recovery."""
 
 
 def _pause(seconds: float) -> None:
@@ -259,7 +265,19 @@ ON_A_SET: Sequence[Fault] = (
     Fault("primary frozen", _freeze_primary),
     Fault("step-downs", _step_down_again_and_again),
     Fault("worker killed", _kill_worker),
-    Fault("worker frozen for good", _freeze_worker, end=_worker_is_replaced, freezes_worker=True),
-    Fault("worker frozen for a while", _freeze_worker, end=_thaw_worker, freezes_worker=True),
+    Fault(
+        "worker frozen for good",
+        _freeze_worker,
+        end=_worker_is_replaced,
+        freezes_worker=True,
+        deadlines_secs=TWO_DEADLINES_SECS,
+    ),
+    Fault(
+        "worker frozen for a while",
+        _freeze_worker,
+        end=_thaw_worker,
+        freezes_worker=True,
+        deadlines_secs=TWO_DEADLINES_SECS,
+    ),
     Fault("mongoguard suspended", _suspend),
 )

@@ -134,7 +134,7 @@ def _bout(chaos: Chaos, clients: ClientProcess, fault: Fault, dice: random.Rando
     began = time.monotonic()
     fault.happen(chaos, dice)
     up_at = chaos.wait_until_upstream_answers()
-    recovered = _wait_for_all(clients, up_at)
+    recovered = _beyond(fault.deadlines_secs, _wait_for_all(clients, up_at))
     if fault.end is not None:
         fault.end(chaos, dice)
         recovered = _worst(recovered, _wait_for_all(clients, time.monotonic()))
@@ -166,6 +166,11 @@ def _wait_for_all(clients: ClientProcess, since: float) -> dict[str, float | Non
         seen = len(events)
         threading.Event().wait(0.05)
     return recovered
+
+
+def _beyond(seconds: float, recovered: dict[str, float | None]) -> dict[str, float | None]:
+    """How much longer than that each client took."""
+    return {client: None if secs is None else max(0.0, secs - seconds) for client, secs in recovered.items()}
 
 
 def _worst(*recoveries: dict[str, float | None]) -> dict[str, float | None]:

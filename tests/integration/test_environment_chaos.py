@@ -21,7 +21,7 @@ from tests.chaos.faults import Concerned, Fault
 from tests.chaos.footprint import Footprint, footprint
 from tests.chaos.ledger import Ledger, document_of
 from tests.chaos.rights_client import RightsClient
-from tests.chaos.storm import Bout, StormReport, _worst
+from tests.chaos.storm import Bout, StormReport, _beyond, _worst
 from tests.chaos.tls import connect_raw, driver_options
 from tests.chaos.verdict import violations
 from tests.rawwire import OP_MSG, Message, RawConnection, op_msg
@@ -231,6 +231,15 @@ def test_the_worst_recovery_counts() -> None:
         "bob": None,
         "carol": None,
     }
+
+
+def test_clients_own_deadlines_are_no_part_of_a_recovery() -> None:
+    assert _beyond(6.0, {"alice": 6.5, "bob": 1.0, "carol": None}) == {
+        "alice": 0.5,
+        "bob": 0.0,
+        "carol": None,
+    }
+    assert _beyond(0.0, {"alice": 6.5}) == {"alice": 6.5}
 
 
 CALM = Footprint(1, 0, 5, 9, 5, 80.0)
