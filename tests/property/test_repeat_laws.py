@@ -130,10 +130,11 @@ def outcome(session: ClientSession, data: bytes) -> Outcome:
 def both_ways(first: bytes, second: bytes, impersonation: Impersonation) -> tuple[Outcome, Outcome]:
     """What becomes of the second message with what was learned from the first one, and without."""
     outcomes = []
-    for forget in (lambda session: None, lambda session: setattr(session, "repeats", None)):
+    for has_learned in (True, False):
         session = make_session(user_with(RIGHTS), impersonation=impersonation)
         outcome(session, first)
-        forget(session)
+        if not has_learned:
+            session.repeats = None
         outcomes.append(outcome(session, second))
     return outcomes[0], outcomes[1]
 
