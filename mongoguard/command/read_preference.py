@@ -196,13 +196,17 @@ _READS = frozenset(
         "dataSize",
         "dbStats",
         "distinct",
+        "endSessions",
         "find",
         "listCollections",
         "listDatabases",
         "listIndexes",
     }
 )
-"""What mongos sends to the servers that the read preference names, whatever the arguments."""
+"""What mongos sends to the servers that the read preference names, whatever the arguments.
+
+And endSessions, with which drivers send primaryPreferred: without a primary, each client's end would wait for one.
+"""
 _WRITE_STAGES = frozenset({"$merge", "$out"})
 
 

@@ -165,12 +165,16 @@ class UpstreamDirectory:
                 return _RoleNames(frozenset(str(role["role"]) for role in found), asked_at)
 
     async def _load(self, request: UserRequest) -> User | None:
+        answer = self._answers.get(request)
+        if answer is not None and not self._upstream.has_primary and self._holds_still(answer):
+            # Waiting for one would hold up reads from secondaries; and without one nobody can change users either.
+            return answer.user
         done = self._loading[request] = trio.Event()
         try:
             return await self._ask_until_current(request)
         except UpstreamError as error:
             answer = self._answers.get(request)
-            if answer is not None and trio.current_time() - answer.time < self._interval + self._max_stale:
+            if answer is not None and self._holds_still(answer):
                 log.warning(
                     "the user directory does not answer (%s): %s is taken from the cache",
                     error,
@@ -182,6 +186,10 @@ class UpstreamDirectory:
             if self._loading.get(request) is done:
                 del self._loading[request]
             done.set()
+
+    def _holds_still(self, answer: _Answer) -> bool:
+        """Whether an answer may be used while nobody gives a newer one."""
+        return trio.current_time() - answer.time < self._interval + self._max_stale
 
     async def _ask_until_current(self, request: UserRequest) -> User | None:
         """Ask; again when users were changed while the answer was on its way."""
@@ -225,7 +233,8 @@ class UpstreamDirectory:
         return await self._list_on_admin(command, argument, field, **shown)
 
     async def _list_on_admin(self, command: str, argument: object, field: str, **options: bool) -> list[Any]:
-        reply = await self._upstream.ask("admin", {command: argument, **options})
+        # As mongos asks its config servers, and as a secondary itself would answer who logs in there.
+        reply = await self._upstream.ask("admin", {command: argument, **options}, prefers_primary=True)
         if not reply.get("ok"):
             reason = f"({reply.get('code')}) {reply.get('codeName')}"
             raise UpstreamUnavailable(f"{command} failed upstream: {reason}")

@@ -35,6 +35,9 @@ way therefore looks for its reply for this long before it gives way; other clien
 MAX_IDLE_SECS = 300
 """Idle connections are closed after this; a burst of clients must not hold sockets for ever."""
 
+LEFT_ANSWER_SECS = 2.0
+"""A server that has left the topology and takes no connection within that time is frozen: what waits for it is lost."""
+
 MAX_CONNECTING = 2
 """Connections that are opened at a time, as drivers do: a login costs a server as much as hundreds of reads."""
 
@@ -315,6 +318,11 @@ class ServerPool:
         for connection in [*self._idle, *(self._in_use if interrupt else ())]:
             connection.close()
         self._idle.clear()
+
+    async def interrupt_if_frozen(self) -> None:
+        """A server that left may finish what it does; one that takes no connection would keep clients for ever."""
+        if not await self.still_answers(LEFT_ANSWER_SECS):
+            self.close(interrupt=True)
 
     async def still_answers(self, within_secs: float) -> bool:
         """Whether the server takes a new connection and logs it in, in that time."""

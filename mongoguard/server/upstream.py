@@ -17,7 +17,7 @@ from typing import Any
 import trio
 from bson import ObjectId
 
-from mongoguard.command.read_preference import ReadPreference
+from mongoguard.command.read_preference import ReadPreference, ReadPreferenceMode
 from mongoguard.config.sections import Upstream as UpstreamSettings
 from mongoguard.config.settings import Settings
 from mongoguard.effects import Relay, RelayedReply, StateChanged
@@ -47,11 +47,11 @@ KEEP_UP_SECS = 0.5
 LOOK_AGAIN_SECS = 0.25
 """Between two attempts to reach a server: an election takes seconds, and the waiting requests share this load."""
 
+NO_PRIMARY_SECS = 2
+"""A step-down takes less; where there is no majority, there is no primary for hours, and secondaries serve reads."""
+
 ASK_TIMEOUT_SECS = 30
 """A command of mongoguard's own (usersInfo, mostly) takes milliseconds; a login must not wait longer than a driver."""
-
-LEFT_ANSWER_SECS = 2.0
-"""A server that has left the topology and takes no connection within that time is frozen: what waits for it is lost."""
 
 
 class Upstream:
@@ -159,15 +159,24 @@ class Upstream:
         address = relay.server or snapshot.primary
         return None if address is None else self._pools.get(address)
 
-    async def ask(self, db: str, command: Mapping[str, Any]) -> dict[str, Any]:
-        """Run a command of mongoguard's own on the primary, as the service user; the answer may have ok: 0."""
+    async def ask(
+        self, db: str, command: Mapping[str, Any], *, prefers_primary: bool = False
+    ) -> dict[str, Any]:
+        """Run a command of mongoguard's own on the primary, as the service user; the answer may have ok: 0.
+
+        `prefers_primary`: a secondary will do where there is no primary for `NO_PRIMARY_SECS`.
+        """
         body = {**command, "$db": db}
+        preference = None
+        if prefers_primary and await self._lacks_primary():
+            preference = ReadPreference(ReadPreferenceMode.PRIMARY_PREFERRED)
+            body["$readPreference"] = {"mode": str(preference.mode)}
         if "setName" in self.hello and not self._topology.snapshot.is_replica_set:
             # A direct connection to one member: a secondary refuses to be asked as a primary is ("Server Selection").
             body["$readPreference"] = {"mode": "primaryPreferred"}
         message = encode_op_msg(1, 0, encode(body))
         with trio.move_on_after(ASK_TIMEOUT_SECS):
-            reply = await self.relay(message)
+            reply = await self.relay(message, read_preference=preference)
             if may_tell_state_change(reply.message):
                 change = state_change_in(reply.message, reply.server)
                 if change is not None:
@@ -187,6 +196,21 @@ class Upstream:
     @property
     def _selection_secs(self) -> float:
         return self._settings.server_selection_timeout_ms / 1000
+
+    @property
+    def has_primary(self) -> bool:
+        """Whether questions could be answered now, as far as the monitors know."""
+        snapshot = self._topology.snapshot
+        return snapshot.primary is not None or bool(snapshot.routers)
+
+    async def _lacks_primary(self) -> bool:
+        """Whether there is a replica set without a primary, and for longer than most elections take."""
+        if not self.has_primary and self._topology.snapshot.is_replica_set:
+            with trio.move_on_after(NO_PRIMARY_SECS):
+                await self._primary()
+                return False
+            return True
+        return False
 
     async def _primary(self) -> str:
         return await self._topology.primary(self._selection_secs)
@@ -334,7 +358,7 @@ class Upstream:
             self._left = [pool for pool in self._left if pool.in_use]
             async with trio.open_nursery() as nursery:
                 for pool in self._left:
-                    nursery.start_soon(_interrupt_if_frozen, pool)
+                    nursery.start_soon(pool.interrupt_if_frozen)
 
     def _members_heard(self, members: Mapping[str, Hello]) -> None:
         self.deployment.members = members
@@ -358,12 +382,6 @@ class Upstream:
         for pool in pools:
             pool.close(interrupt=True)
         await self._topology.close()
-
-
-async def _interrupt_if_frozen(pool: ServerPool) -> None:
-    """A server that left may finish what it does; one that takes no connection any more would keep clients for ever."""
-    if not await pool.still_answers(LEFT_ANSWER_SECS):
-        pool.close(interrupt=True)
 
 
 def _is_standalone(hello: Mapping[str, Any]) -> bool:

@@ -524,6 +524,36 @@ def test_reads_from_secondaries_go_on_without_a_primary(
         assert time.monotonic() - began < 5
 
 
+def test_without_a_primary_users_are_known_and_log_in_as_directly(
+    three_members: ReplicaSetOfThree, guard_of_three: Guard, app: Client
+) -> None:
+    find(app, SecondaryPreferred(), "warm", 1)
+    with three_members.client() as client:  # known to no worker yet
+        client.admin.command("createUser", "late", pwd=password_of("late"), roles=["clusterMonitor"])
+    three_members.wait_until_replicated()
+    primary, killed = three_members.primary(), three_members.secondaries()[0]
+    primary.kill()
+    killed.kill()
+    time.sleep(6)  # longer than an answer about a user is taken for new
+    began = time.monotonic()
+    find(app, SecondaryPreferred(), "no primary", 5)
+    assert time.monotonic() - began < 5, "reads do not wait for an answer about their user"
+    began = time.monotonic()
+    with guard_of_three.client("late", readPreference="secondary") as late:
+        status = late.admin.command("connectionStatus")
+        assert status["authInfo"]["authenticatedUsers"] == [{"user": "late", "db": "admin"}]
+        with pytest.raises(OperationFailure) as refused:
+            late.shop.orders.find_one()
+    assert refused.value.code == 13
+    assert time.monotonic() - began < 12
+    with (
+        guard_of_three.client("late", "wrong", readPreference="secondary") as stranger,
+        pytest.raises(OperationFailure) as failed,
+    ):
+        stranger.admin.command("connectionStatus")
+    assert failed.value.code == 18
+
+
 def test_a_secondary_that_is_killed_costs_readers_nothing(
     three_members: ReplicaSetOfThree, guard_of_three: Guard, app: Client
 ) -> None:

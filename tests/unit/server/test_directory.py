@@ -33,8 +33,10 @@ class FakeUpstream:
         self.error = None
         self.reply = None
         self.gate = None
+        self.has_primary = True
 
-    async def ask(self, db, command):
+    async def ask(self, db, command, *, prefers_primary):
+        assert prefers_primary
         name = command["usersInfo"]["user"]
         self.asked.append(name)
         roles = self.roles.get(name)  # what the server knows when the question comes
@@ -347,7 +349,9 @@ READ, GONE = RoleName("read", "shop"), RoleName("gone", "admin")
 class FakeRoles(FakeUpstream):
     """Answers rolesInfo: only `read` exists."""
 
-    async def ask(self, db, command):
+    has_primary = True
+
+    async def ask(self, db, command, *, prefers_primary):
         self.asked.append([role["role"] for role in command["rolesInfo"]])
         await trio.lowlevel.checkpoint()
         find = {"resource": {"db": "shop", "collection": ""}, "actions": ["find"]}
@@ -390,7 +394,9 @@ class FakeRoleNames:
         self.asked = 0
         self.error = None
 
-    async def ask(self, db, command):
+    has_primary = True
+
+    async def ask(self, db, command, *, prefers_primary):
         assert (db, command) == ("admin", {"rolesInfo": 1})
         self.asked += 1
         names = list(self.names)
@@ -482,3 +488,38 @@ async def test_users_are_answered_for_while_the_file_is_read_again(tmp_path, mon
         may_read.set()
     assert await files.fetch(ANN) is None
     assert (await files.fetch(BOB)).name == BOB.name
+
+
+async def test_without_a_primary_the_last_answer_is_used_at_once_until_it_is_too_old(
+    directory, upstream, autojump_clock
+):
+    assert roles_of(await directory.fetch(ANN)) == ["read"]
+    upstream.has_primary = False
+    upstream.error = UpstreamUnavailable("no primary")
+    await trio.sleep(64)
+    assert roles_of(await directory.fetch(ANN)) == ["read"]
+    assert upstream.asked == ["ann"], "nobody waits for an answer"
+    await trio.sleep(2)
+    with pytest.raises(UpstreamError):
+        await directory.fetch(ANN)
+    upstream.error = None
+    upstream.roles["ann"] = []
+    assert roles_of(await directory.fetch(ANN)) == []
+
+
+async def test_when_there_is_a_primary_again_it_is_asked(directory, upstream, autojump_clock):
+    await directory.fetch(ANN)
+    upstream.has_primary = False
+    await trio.sleep(6)
+    await directory.fetch(ANN)
+    upstream.has_primary = True
+    upstream.roles["ann"] = ["readWrite"]
+    assert roles_of(await directory.fetch(ANN)) == ["readWrite"]
+
+
+async def test_who_is_not_known_is_asked_for_without_a_primary_too(directory, upstream):
+    upstream.has_primary = False
+    assert roles_of(await directory.fetch(BOB)) == ["read"]
+    directory.invalidate()
+    await directory.fetch(BOB)
+    assert upstream.asked == ["bob", "bob"]
