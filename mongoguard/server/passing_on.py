@@ -16,8 +16,8 @@ from mongoguard.wire.long_reply import LongReply, begin_long_reply
 __all__ = ["PassedOn", "Progress", "begin_passing_on"]
 
 MAX_MOVES = 4
-"""How often more of a long reply goes on before others have their turn. Each is what has come by then: some 0.1 MB, which
-costs 20 µs, and what a pipe holds at most (1 MB)."""
+"""How often more of a long reply goes on before others have their turn. Each is what has come by then: some 0.1 MB,
+which costs 20 µs, and what a pipe holds at most (1 MB)."""
 
 
 class Progress(Enum):
