@@ -57,6 +57,9 @@ _UNREAD: Mapping[bytes, tuple[bytes, bytes, bool]] = {
 Repeat: TypeAlias = tuple[bytes, bool]
 """What to relay, and whether its reply may open a cursor. As the outline, a plain tuple: each request makes both."""
 
+_LONGEST_NAME = 1 + max(map(len, _UNREAD))
+"""With its zero byte. What does not end within that is no name to be looked up, however long it is."""
+
 
 class Repeats:
     """What one user of one connection may ask again. A session drops it with the user (`ClientSession._become`)."""
@@ -83,7 +86,8 @@ class Repeats:
 
     def find(self, data: bytes) -> Repeat | None:
         """For a message like one that was relayed before; None for any other."""
-        found = _UNREAD.get(data[_NAME : data.find(0, _NAME)])
+        nul = data.find(0, _NAME, _NAME + _LONGEST_NAME)
+        found = _UNREAD.get(data[_NAME:nul]) if nul > 0 else None
         if found is None:
             return None
         unread, sequence, opens_cursor = found
