@@ -23,6 +23,7 @@ from mongoguard.model.resource_pattern import CLUSTER, ResourcePattern
 from mongoguard.proxy.cursors import CursorEntry, SessionKey
 from mongoguard.proxy.narrowing import keep_authorized_collections
 from mongoguard.proxy.reading import read_command
+from mongoguard.proxy.refusals import retry_labels
 from mongoguard.proxy.relaying import Narrowing, session_id
 from mongoguard.proxy.replies import cursor_in_reply, error_code_in_reply, ok_body, parse_reply
 from mongoguard.wire.document import Document, encode, encode_element
@@ -56,7 +57,7 @@ def get_more(session: ClientSession, message: OpMsg, command: Command) -> Flow[b
         str(Namespace(command.db, collection)),
         session_id(body),
     )
-    entry = session.cursors.find(cursor_id) or (yield from _find_to_read(session, cursor_id, claim))
+    entry = session.cursors.find(cursor_id) or (yield from _find_to_read(session, body, cursor_id, claim))
     entry.check(claim)
     if not session.authorization.authorize(entry.requirement).allowed:
         raise CommandError(ErrorCode.UNAUTHORIZED, f"not authorized for getMore with cursor id {cursor_id}")
@@ -102,9 +103,11 @@ def _claim(
     return CursorClaim(None if session.user is None else session.user.name, of_anybody, namespace, key)
 
 
-def _find_to_read(session: ClientSession, cursor_id: int, claim: CursorClaim) -> Flow[CursorEntry]:
+def _find_to_read(
+    session: ClientSession, body: Document, cursor_id: int, claim: CursorClaim
+) -> Flow[CursorEntry]:
     """The entry of a cursor that this table does not know. Raises mongod's refusal if nobody has it for the reader."""
-    for kept in (yield from _fetch(session, [cursor_id], claim)):
+    for kept in (yield from _fetch(session, body, [cursor_id], claim)):
         raise CommandError(ErrorCode.UNAUTHORIZED, kept.errmsg)
     entry = session.cursors.find(cursor_id)
     if entry is None:
@@ -112,14 +115,16 @@ def _find_to_read(session: ClientSession, cursor_id: int, claim: CursorClaim) ->
     return entry
 
 
-def _fetch(session: ClientSession, ids: list[int], claim: CursorClaim) -> Flow[tuple[KeptCursor, ...]]:
+def _fetch(
+    session: ClientSession, body: Document, ids: list[int], claim: CursorClaim
+) -> Flow[tuple[KeptCursor, ...]]:
     """Have other workers hand over what they know and is the claimant's; those that they keep."""
     if not ids or not session.cursors.has_siblings or len(claim.namespace or "") > MAX_NAMESPACE_BYTES:
         return ()
     try:
         return (yield from perform(FindCursors(tuple(ids[:MAX_SOUGHT]), claim)))
     except UpstreamUnavailable as error:
-        raise CommandError(ErrorCode.HOST_UNREACHABLE, str(error)) from error
+        raise CommandError(ErrorCode.HOST_UNREACHABLE, str(error), labels=retry_labels(body)) from error
 
 
 def _find_to_kill(session: ClientSession, command: Command) -> Flow[dict[int, CursorEntry | None]]:
@@ -127,10 +132,11 @@ def _find_to_kill(session: ClientSession, command: Command) -> Flow[dict[int, Cu
     ids = _cursor_ids(command.body)
     claim = _claim(session, of_anybody=session.authorization.authorize(_KILL_ANYBODYS).allowed)
     unknown = [cursor_id for cursor_id in ids if session.cursors.find(cursor_id) is None]
-    kept = yield from _fetch(session, unknown, claim)
+    kept = yield from _fetch(session, command.body, unknown, claim)
     if not all(_may_kill_in(session, one.namespace) for one in kept):
         raise not_authorized(command)
-    yield from _fetch(session, [one.cursor_id for one in kept], replace(claim, of_anybody=True))
+    known_elsewhere = [one.cursor_id for one in kept]
+    yield from _fetch(session, command.body, known_elsewhere, replace(claim, of_anybody=True))
     entries = {cursor_id: session.cursors.find(cursor_id) for cursor_id in ids}
     for entry in entries.values():
         if entry is not None and entry.refusal_of(claim) and not _may_kill_in(session, entry.namespace):

@@ -508,6 +508,8 @@ def test_when_other_workers_cannot_be_asked_the_cursor_is_not_said_to_be_unknown
     for data in (get_more(), kill(ID)):
         asked = Play(asking(ALICE)).send(data).expect(FindCursors)
         reply = asked.fail(UpstreamUnavailable("the others do not say")).reply()
+        resumable = ["ResumableChangeStreamError"] if asked.effect.claim.namespace else []
+        assert reply.get("errorLabels", []) == resumable, "a change stream goes on with another cursor"
         assert (reply["ok"], reply["code"]) == (0.0, 6)
 
 
