@@ -2,7 +2,8 @@
 
 `check_message` drives one message through a session and raises AssertionError when
 
-* a `Relay` is asked for before an allowing decision on this very message (or for a command that needs no login);
+* a `Relay` is asked for before an allowing decision on this very message (or for a command that needs no login), or, of
+  commands with arguments that are not read, on an earlier one of the same user that needed the same;
 * what is relayed is not the client's message with the documented splices;
 * a message that says that nobody waits is answered, or anything but `ProtocolError` is raised.
 
@@ -16,6 +17,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from mongoguard.authz.authorization_session import AuthorizationSession, Decision
 from mongoguard.command.catalog import find_row
@@ -35,6 +37,9 @@ from tests.playbook import Recorder, decoded
 from tests.unit.command.commands import allowed
 
 __all__ = ["check_message"]
+
+_EARLIER: WeakKeyDictionary[ClientSession, list[tuple[User, Requirement]]] = WeakKeyDictionary()
+"""What each session has decided, and then relayed."""
 
 NO_LOGIN_NEEDED = frozenset({"listCommands", "ping"})
 """The commands that are relayed without a privilege."""
@@ -73,7 +78,7 @@ def check_message(
             answer = None
     relays = [step for step in order if isinstance(step, Relay)]
     if relays:
-        _check_decided(recorder, data, user, order, asked)
+        _check_decided(recorder, data, user, order, asked, _EARLIER.setdefault(session, []))
     for question in recorder.questions:
         if user is None:
             assert (question.db, question.command) == ("admin", {"listCommands": 1}), "asked for a stranger"
@@ -151,6 +156,7 @@ def _check_decided(
     user: User | None,
     order: list[Decision | Relay],
     asked: Mapping[int, Requirement],
+    earlier: list[tuple[User, Requirement]],
 ) -> None:
     message = parse_message(data)
     assert isinstance(message, OpMsg), "only an OP_MSG is ever relayed"
@@ -167,7 +173,11 @@ def _check_decided(
     if row.name in NO_LOGIN_NEEDED:
         return
     own = requirement_of(row, command, asker)
-    assert own in [asked[i] for i in asked if i < first], "relayed without a decision on this command"
+    if decisions or not row.unread:
+        assert own in [asked[i] for i in asked if i < first], "relayed without a decision on this command"
+        earlier.append((user, own))
+    else:
+        assert (user, own) in earlier, "relayed without a decision on one like this"
     if recorder.questions and recorder.found:
         assert [decision.allowed for decision in decisions][-1:] == [False]
         return  # one's own operation may be killed without the privilege

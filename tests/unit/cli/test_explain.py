@@ -114,7 +114,7 @@ def test_an_upstream_directory_is_asked_for_the_user_and_the_roles(monkeypatch, 
     asked = []
 
     class Upstream:
-        async def ask(self, db, command):
+        async def ask(self, db, command, *, prefers_primary=False):
             asked.append((db, next(iter(command))))
             if "usersInfo" in command:
                 return {"ok": 1, "users": [USER_DOCUMENT]}
