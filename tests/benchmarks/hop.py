@@ -80,6 +80,7 @@ class _Pool:
     """One connection; what a pool does around it costs next to nothing."""
 
     address = SERVER
+    in_use = 1
 
     def __init__(self, connection: UpstreamConnection) -> None:
         self._connection = connection
@@ -128,6 +129,8 @@ def measure(exchange: Exchange, run: Callable[[Callable[[], Awaitable[None]]], o
     upstream, behind = _pair()
     child = os.fork()
     if child == 0:  # pragma: no cover
+        served.close()  # or it would not notice their end
+        upstream.close()
         _peer(client, behind, exchange)
     client.close()
     behind.close()
@@ -175,6 +178,8 @@ def _peer(client: socket.socket, behind: socket.socket, exchange: Exchange) -> N
 
 def _receive(sock: socket.socket) -> None:
     data = sock.recv(1 << 17)
+    if not data:
+        raise ConnectionError("the served side has ended")
     missing = int.from_bytes(data[:4], "little") - len(data)
     while missing > 0:
         missing -= len(sock.recv(1 << 20)) or missing
