@@ -18,7 +18,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import trio
 from outcome import Error, Value
@@ -27,7 +27,7 @@ from mongoguard.effects import Effect, Emit, FetchUser, Flow, Now, RandomBytes
 from mongoguard.errors import ProtocolError
 from mongoguard.proxy.client_session import ClientSession
 from mongoguard.server.directory import UserDirectory
-from mongoguard.server.quick_requests import Begun
+from mongoguard.server.quick_requests import Begun, Owner
 from mongoguard.server.ready_sockets import Call, ReadySockets
 from mongoguard.server.sinks import AuditSink
 from mongoguard.server.transport import Transport
@@ -157,16 +157,6 @@ class EarlySockets:
         descriptor = next(iter(self._again))
         del self._again[descriptor]
         return descriptor
-
-
-class Owner(Protocol):
-    """The client connection."""
-
-    busy_since: float | None
-
-    @property
-    def is_draining(self) -> bool:
-        """Whether the request under way is the last one."""
 
 
 class EarlyRequests:

@@ -18,7 +18,7 @@ import trio
 from outcome import Error, Value
 
 from mongoguard.effects import Effect, Flow, Now, Relay, RelayedReply
-from mongoguard.errors import ProtocolError, UpstreamConnectionLost
+from mongoguard.errors import ProtocolError
 from mongoguard.proxy.client_session import ClientSession
 from mongoguard.server.looking import SOON_SECS
 from mongoguard.server.passing_on import PassedOn, Progress, begin_passing_on
@@ -29,7 +29,7 @@ from mongoguard.server.upstream import ServerPool, Upstream
 from mongoguard.server.upstream_connection import UpstreamConnection
 from mongoguard.wire.message import HEADER_SIZE, OpCode
 
-__all__ = ["Begun", "FinishExchange", "QuickRequests"]
+__all__ = ["Begun", "FinishExchange", "Owner", "QuickRequests"]
 
 _PLAIN_OP_MSG = OpCode.MSG.to_bytes(4, "little") + bytes(4)
 """Opcode and flags: no checksum, an answer is wanted, and only one."""
@@ -114,9 +114,8 @@ class QuickRequests:
         self._sent_at = 0.0
         self._looked = False
         self._documents_pass = False
-        self._passed_on: PassedOn | None = (
-            None  # of the request whose reply is waited for, or was just answered
-        )
+        # Of the request whose reply is waited for, or was just answered:
+        self._passed_on: PassedOn | None = None
 
     async def serve(self) -> bytes | Begun:
         """Serve requests until there is something for the task: bytes as `Transport.receive` gives them, or a request.
@@ -132,6 +131,11 @@ class QuickRequests:
 
     def _give_up(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None
+        self._abandon()
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _abandon(self) -> None:
+        """Leave the request under way, if there is one."""
         flow, connection, pool = self._flow, self._connection, self._pool
         self._flow = self._connection = self._pool = self._passed_on = self._pieces = None
         if connection is not None and pool is not None:
@@ -139,7 +143,6 @@ class QuickRequests:
             pool.drop(connection)  # closing it is what makes the server stop the work
         if flow is not None:
             flow.close()
-        return trio.lowlevel.Abort.SUCCEEDED
 
     def _hand_over(self, what: bytes | Begun) -> None:
         task, self._task = self._task, None
@@ -160,11 +163,11 @@ class QuickRequests:
         self._has_more = False
         try:
             data = self._receive()
-        except OSError as error:
+            if data is not None:
+                self._request(data)
+        except Exception as error:  # noqa: BLE001  (nobody else would tell the task, and the client would wait for ever)
+            self._abandon()
             self._fail(error)
-            return
-        if data is not None:
-            self._request(data)
 
     def _receive(self) -> bytes | None:
         data = self._transport.receive_now()
@@ -267,6 +270,13 @@ class QuickRequests:
         return True
 
     def _reply_came(self) -> None:
+        try:
+            self._take_reply()
+        except Exception as error:  # noqa: BLE001  (as in `_request_came`)
+            self._abandon()
+            self._fail(error)
+
+    def _take_reply(self) -> None:
         flow, pool, connection = self._flow, self._pool, self._connection
         if flow is None or pool is None or connection is None:
             return
@@ -294,15 +304,7 @@ class QuickRequests:
         passed_on: PassedOn,
         first: bytes | None = None,
     ) -> None:
-        try:
-            progress = passed_on.go_on() if first is None else passed_on.begin(first)
-        except (OSError, UpstreamConnectionLost) as error:
-            self._end_exchange(connection)
-            self._passed_on = None
-            pool.drop(connection)
-            flow.close()
-            self._fail(error)
-            return
+        progress = passed_on.go_on() if first is None else passed_on.begin(first)
         if progress is Progress.TURN:
             self._ready.call_again(self._reply_came)
         elif progress is Progress.CLIENT:
@@ -313,10 +315,10 @@ class QuickRequests:
     def _answered(
         self, flow: Flow[bytes | None], pool: ServerPool, connection: UpstreamConnection, reply: bytes
     ) -> None:
-        self._end_exchange(connection)
         if pool.in_use == 1:
             self._ready.looking.took(self._looked, time.monotonic() - self._sent_at)
         pool.give_back(connection, self._sent_at)
+        self._end_exchange(connection)
         self._advance(flow, RelayedReply(reply, pool.address))
 
     def _finish_in_task(self, flow: Flow[bytes | None], effect: FinishExchange) -> None:

@@ -533,6 +533,29 @@ def test_records_of_tls_are_served_on_both_sides(tmp_path, size):
     assert slow <= 21  # the first, and those that came before their task slept again
 
 
+@pytest.mark.parametrize("place", ["took", "give_back"])
+def test_an_error_of_ours_when_a_reply_has_come_ends_the_connection_and_does_not_leave_it_waiting(
+    place, monkeypatch
+):
+    def fail(*_):
+        raise RuntimeError("an error of ours")
+
+    async def test(guarded):
+        await guarded.arrive()
+        await guarded.ask(SECOND)
+        monkeypatch.setattr(
+            guarded.pool if place == "give_back" else ready_sockets().looking.__class__, place, fail
+        )
+        await guarded.send(guarded.client, SECOND)
+        assert await guarded.receive(guarded.server) == SECOND
+        await guarded.send(guarded.server, reply_to(SECOND))
+        assert await guarded.receive(guarded.client) == b""
+        await guarded.ended.wait()
+        assert guarded.pool.in_use == 0
+
+    run(test)
+
+
 # ---- long requests that come in pieces ------------------------------------------------------------------------------
 
 
