@@ -156,6 +156,11 @@ class Chaos:
                 return reply.get("n") == 1 and "writeConcernError" not in reply
         return False
 
+    def wait_until_members_agree(self) -> None:
+        """Return when all members have applied a write of the latest primary's: nobody has anything left to roll back."""
+        if self.replica_set is not None:
+            self.replica_set.wait_until_replicated()
+
     def operations_of(self, names: Iterable[str]) -> list[dict[str, Any]]:
         """The operations in these clients' databases that the upstream's processes run now."""
         # By their databases: mongod forgets whom a command is run for while it loads stored functions for a $where.

@@ -45,7 +45,11 @@ COUNTED_KINDS = frozenset({"leave", "visit"})
 
 @dataclass(frozen=True, slots=True)
 class Bout:
-    """One fault as it happened. `up_at` is when the upstream answered a direct client again (monotonic seconds)."""
+    """One fault as it happened. `up_at` is when the upstream answered a direct client again (monotonic seconds).
+
+    It is over when everybody has recovered and the upstream's members agree: an old primary that rolls back then answers
+    for the cursors that are still open there as a server in a state change does.
+    """
 
     fault: Fault
     began: float
@@ -138,6 +142,7 @@ def _bout(chaos: Chaos, clients: ClientProcess, fault: Fault, dice: random.Rando
     if fault.end is not None:
         fault.end(chaos, dice)
         recovered = _worst(recovered, _wait_for_all(clients, time.monotonic()))
+    chaos.wait_until_members_agree()
     for relay in (chaos.network, chaos.access):
         if relay is not None:
             relay.reset_all(half_open_only=True)  # mongoguard and clients learn now who has gone
