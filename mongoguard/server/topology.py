@@ -103,6 +103,7 @@ class Topology:
                     upstream.uri.reveal(),
                     event_listeners=[listener, *listeners],
                     minPoolSize=0,
+                    connect=True,  # whatever the URI says: nobody asks this client for anything that would start it
                     appname="mongoguard monitor",
                     heartbeatFrequencyMS=HEARTBEAT_MS,
                     connectTimeoutMS=connect_timeout_ms,

@@ -119,6 +119,10 @@ def _tls_context(options: dict[str, Any]) -> ssl.SSLContext | None:
         certificate = options.get("tlscertificatekeyfile")
         if certificate:
             context.load_cert_chain(certificate, password=options.get("tlscertificatekeyfilepassword"))
+        revoked = options.get("tlscrlfile")
+        if revoked:
+            context.load_verify_locations(revoked)
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"upstream.uri: the TLS files cannot be used: {error}") from None
     insecure = options.get("tlsinsecure", False)

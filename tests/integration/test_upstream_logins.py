@@ -18,7 +18,11 @@ from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from mongoguard.cli.user import user_entry
+from mongoguard.config.secret import Secret
+from mongoguard.errors import UpstreamUnavailable
 from mongoguard.model.names import RoleName
+from mongoguard.server.upstream_connection import open_upstream_connection
+from mongoguard.server.upstream_uri import read_upstream_uri
 from tests.certificates import Authority
 from tests.rawwire import RawConnection
 from tests.servers import Client, Guard, Mongod, free_port, init_upstream, password_of, run_mongoguard
@@ -214,11 +218,11 @@ class TLSMongod(Mongod):
         self.authority = Authority(directory / "certificates")
         self.strangers = Authority(directory / "strangers", "another CA")
         self.client_file, self.client_name = self.authority.client("mongoguard")
-        server_file = self.authority.server(hosts=["127.0.0.1"])
+        self.server_file = self.authority.server(hosts=["127.0.0.1"])
         super().__init__(
             directory / "mongod",
             arguments=[
-                *("--tlsMode", "requireTLS", "--tlsCertificateKeyFile", str(server_file)),
+                *("--tlsMode", "requireTLS", "--tlsCertificateKeyFile", str(self.server_file)),
                 *("--tlsCAFile", str(self.authority.ca_file), "--tlsAllowConnectionsWithoutCertificates"),
             ],
         )
@@ -312,6 +316,21 @@ def test_a_server_under_another_name_is_refused_with_one_sentence(
     uri = tls_mongod.x509_uri().replace("127.0.0.1", "localhost")
     sentence = fails_to_start(tmp_path, uri, serverSelectionTimeoutMS=1000)
     assert "certificate is not valid for 'localhost'" in sentence
+
+
+async def test_a_server_whose_certificate_is_revoked_gets_no_request(tls_mongod: TLSMongod) -> None:
+    authority = tls_mongod.authority
+    nothing_revoked = authority.revocation_list("nothing.crl")
+    authority.revoke(tls_mongod.server_file)
+    revoked = authority.revocation_list("server.crl")
+
+    async def connect(revocation_list: Path) -> None:
+        uri = Secret(tls_mongod.x509_uri(tlsCRLFile=str(revocation_list)))
+        (await open_upstream_connection(tls_mongod.address, read_upstream_uri(uri), 20)).close()
+
+    await connect(nothing_revoked)
+    with pytest.raises(UpstreamUnavailable, match="certificate revoked"):
+        await connect(revoked)
 
 
 def test_another_name_is_accepted_when_the_uri_allows_it(tls_mongod: TLSMongod, tmp_path: Path) -> None:

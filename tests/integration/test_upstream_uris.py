@@ -151,6 +151,12 @@ async def test_an_upstream_that_is_a_load_balancer_is_refused() -> None:
             raise AssertionError
 
 
+async def test_a_uri_that_asks_not_to_connect_at_once_is_connected_all_the_same(replica_set: Mongod) -> None:
+    uri = f"{init_upstream(replica_set)}&connect=false"
+    async with open_upstream(settings(uri)) as upstream:
+        assert (await upstream.ask("admin", {"ping": 1}))["ok"] == 1
+
+
 async def test_a_set_of_another_name_is_no_upstream(replica_set: Mongod) -> None:
     uri = init_upstream(replica_set).replace("replicaSet=rs0", "replicaSet=rs1")
     assert "rs1" in uri

@@ -64,7 +64,7 @@ def test_a_uri_that_can_not_be_used_is_an_error_without_its_secrets(uri):
 def test_tls_files_that_are_no_certificates_are_an_error(tmp_path):
     path = tmp_path / "text.pem"
     path.write_text("no certificate")
-    for option in ("tlsCAFile", "tlsCertificateKeyFile"):
+    for option in ("tlsCAFile", "tlsCertificateKeyFile", "tlsCRLFile"):
         with pytest.raises(ConfigError, match=r"upstream.uri: the TLS files cannot be used: "):
             read(f"mongodb://h/?tls=true&{option}={path}")
 
@@ -85,6 +85,15 @@ def test_tls_verifies_unless_told_otherwise(tmp_path):
     assert checks(f"{base}&tlsAllowInvalidCertificates=true") == (False, ssl.CERT_NONE)
     assert checks(f"{base}&tlsInsecure=true") == (False, ssl.CERT_NONE)
     assert checks(f"{base}&tlsAllowInvalidCertificates=false") == (True, ssl.CERT_REQUIRED)
+
+
+def test_a_servers_certificate_is_held_against_the_revocation_list(tmp_path):
+    authority = Authority(tmp_path)
+    uri = f"mongodb://h/?tls=true&tlsCAFile={authority.ca_file}"
+    assert not read(uri).tls.verify_flags & ssl.VERIFY_CRL_CHECK_LEAF
+    context = read(f"{uri}&tlsCRLFile={authority.revocation_list()}").tls
+    assert context.verify_flags & ssl.VERIFY_CRL_CHECK_LEAF
+    assert context.cert_store_stats()["crl"] == 1
 
 
 def test_a_password_is_in_no_repr():
