@@ -126,8 +126,14 @@ class AuthenticationSession:
         """The one-message login, by MONGODB-X509. It ends a running conversation, however it ends itself."""
         return (yield from self._authenticate(db, Authenticate.parse(body)))
 
-    def speculative(self, hello: Document) -> Flow[dict[str, Any] | None]:
+    def speculative(
+        self, hello: Document, supported: Collection[str] | None = None
+    ) -> Flow[dict[str, Any] | None]:
         """The reply to hello's `speculativeAuthenticate`: None when absent, or when the attempt failed in any way.
+
+        `supported`: what this hello is told of the user's mechanisms. A client that asks has no mechanism of its own
+        and guesses one; if it is none of the user's, an answer (by decoy credentials, see `scram`) would keep the
+        client from beginning anew with the right one.
 
         Raises `CommandError` (hello fails) when the field is no object, empty, or names another command.
         """
@@ -138,6 +144,8 @@ class AuthenticationSession:
         try:
             if command == "saslStart":
                 start = SaslStart.parse(body, speculative=True)
+                if supported is not None and start.mechanism in SCRAM_MECHANISMS.keys() - set(supported):
+                    return None
                 return (yield from self._start(_database(body), start))
             request = Authenticate.parse(body, speculative=True)
             db = body.string("db")

@@ -46,8 +46,8 @@ class Connection:
     def logout(self, db="shop"):
         return self.shell.run(self.session.logout(db, body(logout=1)))
 
-    def hello(self, **fields):
-        return self.shell.run(self.session.speculative(body(hello=1, **fields)))
+    def hello(self, supported=None, **fields):
+        return self.shell.run(self.session.speculative(body(hello=1, **fields), supported))
 
     def mechs(self, value):
         return self.shell.run(self.session.sasl_supported_mechs(body(hello=1, saslSupportedMechs=value)))
@@ -542,6 +542,15 @@ def test_a_speculative_start_while_the_directory_is_away_is_left_out_of_hello():
 def test_a_speculative_start_of_an_unknown_user_is_answered_like_any_other():
     connection = Connection(ALICE)
     assert set(connection.hello(**_speculation("nobody"))) == set(connection.hello(**_speculation("alice")))
+
+
+@pytest.mark.parametrize("supported", [["SCRAM-SHA-1"], []])
+def test_a_guessed_mechanism_that_the_user_is_told_not_to_have_is_left_out_of_hello(supported):
+    """By an answer the client would take its guess for right."""
+    connection = Connection(ALICE)
+    assert connection.hello(supported, **_speculation()) is None
+    assert code(connection.go_on, b"") == 17
+    assert connection.hello(["SCRAM-SHA-1", SHA256], **_speculation())["done"] is False
 
 
 @pytest.mark.parametrize("mechanism", ["MONGODB-X509", SHA256, ""])
