@@ -61,6 +61,9 @@ class ErrorCode(IntEnum):
     FAILED_TO_SATISFY_READ_PREFERENCE = 133
     SSL_HANDSHAKE_FAILED = 141
     MAX_STALENESS_OUT_OF_RANGE = 160
+    CLIENT_METADATA_MISSING_FIELD = 183
+    CLIENT_METADATA_APP_NAME_TOO_LARGE = 184
+    CLIENT_METADATA_DOCUMENT_TOO_LARGE = 185
     CLIENT_METADATA_CANNOT_BE_MUTATED = 186
     EXCEEDED_TIME_LIMIT = 262
     API_VERSION_ERROR = 322
@@ -99,6 +102,9 @@ _CODE_NAMES: Mapping[int, str] = {
     160: "MaxStalenessOutOfRange",
     159: "DurationOverflow",
     162: "CollectionIsEmpty",
+    183: "ClientMetadataMissingField",
+    184: "ClientMetadataAppNameTooLarge",
+    185: "ClientMetadataDocumentTooLarge",
     186: "ClientMetadataCannotBeMutated",
     207: "InvalidUUID",
     211: "KeyNotFound",

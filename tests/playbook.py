@@ -92,6 +92,7 @@ def make_session(
     impersonation: Impersonation = Impersonation.USERS,
     hello: Mapping[str, Any] = HELLO,
     localhost_exception: bool = False,
+    takes_client_metadata: bool = True,
 ) -> ClientSession:
     """A client session on which `user` has logged in already."""
     authentication = AuthenticationSession(
@@ -99,7 +100,14 @@ def make_session(
     )
     if user is not None:
         authentication._user = user
-    deployment = Deployment(hello, BUILD, present_as, impersonation, ObjectId(b"i" * 12))
+    deployment = Deployment(
+        hello,
+        BUILD,
+        present_as,
+        impersonation,
+        takes_client_metadata=takes_client_metadata,
+        instance_id=ObjectId(b"i" * 12),
+    )
     return ClientSession(
         peer=PEER,
         connection_id=7,

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import bson
+
 from mongoguard.authz.authorization_session import AuthorizationSession, Decision
 from mongoguard.command.catalog import find_row
 from mongoguard.command.generic import generic_requirement
@@ -36,7 +38,7 @@ from mongoguard.wire.message import OpMsg, parse_message
 from tests.playbook import Recorder, decoded
 from tests.unit.command.commands import allowed
 
-__all__ = ["check_message"]
+__all__ = ["CLIENT", "check_message"]
 
 _EARLIER: WeakKeyDictionary[ClientSession, list[tuple[User, Requirement]]] = WeakKeyDictionary()
 """What each session has decided, and then relayed."""
@@ -53,6 +55,9 @@ NARROWED = {
     "refreshSessions": {"refreshSessions"},
 }
 """Command -> the arguments that a splice may change, besides lsid and $audit."""
+
+CLIENT = b"\x03$client\0" + bson.encode({"application": {"name": "till"}})
+"""What may be added for a session that was introduced by it."""
 
 
 def check_message(
@@ -209,6 +214,11 @@ def _check_relayed(data: bytes, sent: bytes, user: User | None) -> None:
     command = read_command(before)
     row = find_row(command.name)
     assert row is not None
+    if "$client" not in before.body and "$client" in after.body:
+        element = after.body.fields["$client"]
+        assert after.body.data[element.start : element.end] == CLIENT, "another client is named"
+        after.body.fields.pop("$client")
+        assert user is not None, "a stranger names a client"
     may_change = NARROWED.get(row.name, set()) | {"lsid", "$audit"}
     assert _fields(before.body, may_change) == _fields(after.body, may_change), "an argument was changed"
     assert _sequences(before) == _sequences(after), "a sequence was changed"

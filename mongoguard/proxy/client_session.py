@@ -94,7 +94,8 @@ class ClientSession:
         self._localhost_exception = localhost_exception
         self.transactions = CarriedTransactions(transactions or OpenTransactions())
         self.auditor = Auditor(peer, settings.audit_parameter_bytes)
-        self.has_client_metadata = False
+        self.has_said_hello = False
+        self._client_element = b""
         self._user: User | None = None
         self.asker = Asker()
         self.authorization = self._rights_of(None)
@@ -332,7 +333,9 @@ class ClientSession:
         self._user = user
         self.repeats = None
         self.authorization = self._rights_of(user)
-        self.identity = Identity(user, self.deployment.current.impersonation, self.settings.realm)
+        current = self.deployment.current
+        client = self._client_element if current.takes_client_metadata else b""
+        self.identity = Identity(user, current.impersonation, self.settings.realm, client)
         self.asker = (
             Asker()
             if user is None
@@ -340,6 +343,12 @@ class ClientSession:
                 user.name, frozenset((role.role, role.db) for role in user.roles), self.identity.digest
             )
         )
+
+    def introduce(self, client_element: bytes) -> None:
+        """The client has said what it is: the upstream is told with the commands of whoever may send any."""
+        self._client_element = client_element
+        if client_element and not self._is_stranger:
+            self._become(self.user)
 
     @property
     def _is_stranger(self) -> bool:

@@ -59,6 +59,8 @@ class Deployment:
     build_info: Mapping[str, Any]
     present_as: PresentAs = PresentAs.STANDALONE
     impersonation: Impersonation = Impersonation.USERS
+    takes_client_metadata: bool = False
+    """Whether commands may bring `$client`, as those of a mongos do."""
     instance_id: ObjectId = field(default_factory=ObjectId)
     default_read_preference: ReadPreference | None = None
     """That of the upstream's connection string, for reads of clients that name none; None for the primary."""

@@ -19,10 +19,11 @@ from mongoguard.command.arguments import is_absent
 from mongoguard.command.command import Command
 from mongoguard.effects import AwaitTopologyChange, Flow, Now, perform
 from mongoguard.errors import CommandError, ErrorCode
+from mongoguard.proxy.client_metadata import check_client_metadata, client_element
 from mongoguard.proxy.deployment import DeploymentView, PresentAs
 from mongoguard.proxy.hello_arguments import check_arguments, compressors_wanted
 from mongoguard.proxy.topology_version import MIN_STREAM_SECS, AwaitableHello, topology_version
-from mongoguard.wire.document import DOCUMENT, Document
+from mongoguard.wire.document import Document
 
 if TYPE_CHECKING:
     from mongoguard.proxy.client_session import ClientSession
@@ -33,8 +34,11 @@ __all__ = ["hello"]
 def hello(session: ClientSession, command: Command) -> Flow[dict[str, Any]]:
     """Unknown fields are ignored: drivers add some every year."""
     body = command.body
-    _check_client_metadata(session, body)
+    metadata = _client_metadata(session, body)
     check_arguments(body)
+    session.has_said_hello = True
+    if metadata is not None:
+        session.introduce(client_element(metadata))
     is_load_balanced = body.truthy("loadBalanced")
     says_hello_ok = not is_absent(body, "helloOk")  # whatever its value, as in mongod
     yield from _await_change(session, body)
@@ -99,20 +103,15 @@ def _await_change(session: ClientSession, body: Document) -> Flow[None]:
         yield from perform(AwaitTopologyChange(view.counter, seconds))
 
 
-def _check_client_metadata(session: ClientSession, body: Document) -> None:
+def _client_metadata(session: ClientSession, body: Document) -> Document | None:
     if "client" not in body:
-        return
-    if body.type_of("client") != DOCUMENT:
-        raise CommandError(
-            ErrorCode.TYPE_MISMATCH,
-            "The client metadata document must be a document",
-        )
-    if session.has_client_metadata:
+        return None
+    if session.has_said_hello:
         raise CommandError(
             ErrorCode.CLIENT_METADATA_CANNOT_BE_MUTATED,
             "The client metadata document may only be sent in the first hello",
         )
-    session.has_client_metadata = True
+    return check_client_metadata(body)
 
 
 def _negotiated_compression(session: ClientSession, body: Document) -> dict[str, Any]:
@@ -125,7 +124,7 @@ def _login_fields(session: ClientSession, body: Document) -> Flow[dict[str, Any]
     mechanisms = yield from session.authentication.sasl_supported_mechs(body)
     if mechanisms is not None:
         fields["saslSupportedMechs"] = mechanisms
-    answer = yield from session.authentication.speculative(body)
+    answer = yield from session.authentication.speculative(body, mechanisms)
     if answer is not None:
         fields["speculativeAuthenticate"] = answer
     return fields

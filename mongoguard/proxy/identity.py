@@ -1,6 +1,7 @@
 """Identity: the bytes that tell the upstream which user a relayed command is for.
 
-In: a user (or nobody) and how the upstream takes impersonation. Out: ready-made BSON elements. Must not know commands.
+In: a user (or nobody), how the upstream takes impersonation, and what names the client. Out: ready-made BSON elements.
+Must not know commands.
 Source: measured on mongod 6.0.5: a session belongs to (lsid.id, SHA-256 of "user@db"); `$audit` names the real user in
 currentOp, profiler and logs. Both need the action `impersonate`, which the service user holds.
 """
@@ -37,8 +38,10 @@ class Identity:
     """What is spliced into every relayed command of one user."""
 
     __slots__ = (
+        "appended",
         "audit",
         "audit_element",
+        "client_element",
         "digest",
         "digest_without_realm",
         "impersonates",
@@ -51,12 +54,14 @@ class Identity:
         "uid_value",
     )
 
-    def __init__(self, user: User | None, impersonation: Impersonation, realm: str = "") -> None:
+    def __init__(
+        self, user: User | None, impersonation: Impersonation, realm: str = "", client_element: bytes = b""
+    ) -> None:
         """Encode once; the session keeps it until the user changes.
 
         `realm` is added to the database of the name, for users of a directory of their own: the upstream may have a
         user of the same name, whose sessions and operations are not theirs. No database has such a name, so no user of
-        the upstream can have it.
+        the upstream can have it. `client_element`: `$client`, or nothing (client_metadata.py).
         """
         self.realm = "" if user is None else realm
         self.name = None if user is None else UserName(user.name.user, user.name.db + realm)
@@ -71,6 +76,8 @@ class Identity:
         self.plain_lsid_tail = self.uid_element + b"\0"
         self.audit = _audit(self.name, user, impersonation)
         self.audit_element = encode_element("$audit", self.audit) if self.audit else b""
+        self.client_element = client_element
+        self.appended = self.audit_element + client_element
 
     def own_session_id(self, session_id: bytes) -> bytes:
         """A session id that is this user's alone, for an upstream that refuses `lsid.uid`.

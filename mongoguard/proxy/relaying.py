@@ -6,6 +6,7 @@ The splices, all of them (docs/architecture.md lists them too):
 
 * identity: `uid` into `lsid`, `$audit` at the end of the body (or, for an upstream that refuses impersonation, the
   value of `lsid.id` made the user's own); before a login, no `lsid` at all;
+* client metadata: `$client` behind it, for a client that names its application (see client_metadata.py);
 * named users: a realm behind the users of a client's own `$audit` (see named_users.py);
 * narrowing: a replaced argument (own operations only, own sessions only, users that are named; see narrowing.py);
 * framing: flags cleared, checksum dropped, lengths mended.
@@ -53,10 +54,12 @@ def message_for_upstream(
     The service user's connection would make it a session, and strangers could fill the server's table of them.
     """
     body = message.body
-    appended = identity.audit_element
+    appended = identity.appended
     splices = _session_splices(body, identity) if keep_session else _without_session(body)
+    if "$client" in body.fields:  # of a user who holds internal
+        appended = identity.audit_element
     if "$audit" in body.fields:
-        appended = b""
+        appended = appended.removeprefix(identity.audit_element)
         splices = sorted([*splices, *_audit_splices(body, identity)])
     if narrowing is not None:
         appended += narrowing.appended

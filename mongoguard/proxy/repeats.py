@@ -38,7 +38,7 @@ has a few dozen; a full set is cleared, which costs each of them one decision (2
 _NAME = 26
 """Where the name of the body's first field begins, if the body comes first."""
 
-_ROUTED_OR_NAMED = frozenset({"$audit", "$readPreference", "autocommit"})
+_ROUTED_OR_NAMED = frozenset({"$audit", "$client", "$readPreference", "autocommit"})
 """Arguments that change where a request goes, or what is inserted."""
 
 
@@ -95,7 +95,7 @@ class Repeats:
         if outline is None or outline[0] not in self._known:
             return None
         identity = self._identity
-        return inserted(data, outline, identity.uid_element, identity.audit_element), opens_cursor
+        return inserted(data, outline, identity.uid_element, identity.appended), opens_cursor
 
     def learn(self, message: OpMsg) -> None:
         """A message is about to be relayed to the primary with nothing but its identity inserted."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mongoguard.proxy.deployment import Impersonation
-from mongoguard.server.upstream_connection import UpstreamConnection
+from mongoguard.server.upstream_connection import CLIENT_METADATA, UpstreamConnection
 
 __all__ = ["Acquaintance", "common_hello", "meet"]
 
@@ -26,17 +26,20 @@ _GREATEST = ("minWireVersion",)
 
 @dataclass(frozen=True, slots=True)
 class Acquaintance:
-    """One server: its answers to hello and buildInfo, and how it takes the real user's name."""
+    """One server: its answers to hello and buildInfo, and how it takes what is said of the real user and client."""
 
     hello: Mapping[str, Any]
     build_info: Mapping[str, Any]
     impersonation: Impersonation
+    takes_client_metadata: bool
 
 
 async def meet(connection: UpstreamConnection) -> Acquaintance:
     """Ask a server who it is. Raises `UpstreamConnectionLost`."""
     build_info = await connection.ask("admin", {"buildInfo": 1})
-    return Acquaintance(connection.hello, build_info, await _probe_impersonation(connection))
+    impersonation = await _probe_impersonation(connection)
+    takes_metadata = impersonation is not Impersonation.NONE and await _takes_client_metadata(connection)
+    return Acquaintance(connection.hello, build_info, impersonation, takes_metadata)
 
 
 def common_hello(hello: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -67,3 +70,8 @@ async def _probe_impersonation(connection: UpstreamConnection) -> Impersonation:
         if reply.get("ok"):
             return spelling
     return Impersonation.NONE
+
+
+async def _takes_client_metadata(connection: UpstreamConnection) -> bool:
+    """Try `$client`: a server may keep it for other servers."""
+    return bool((await connection.ask("admin", {"ping": 1, "$client": CLIENT_METADATA})).get("ok"))

@@ -293,6 +293,7 @@ class Upstream:
             build_info=primary.build_info,
             present_as=self._presented(primary.hello),
             impersonation=primary.impersonation,
+            takes_client_metadata=all(one.takes_client_metadata for one in (primary, *alike.values())),
             instance_id=self.deployment.current.instance_id,
             default_read_preference=self._address.read_preference,
         )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from bson import Decimal128, Int64, MinKey, ObjectId, Timestamp
 from pymongo import MongoClient, monitoring
+from pymongo.errors import OperationFailure
 
 from tests.rawwire import (
     EXHAUST_ALLOWED,
@@ -200,6 +201,52 @@ def test_a_user_may_wait_and_then_work_on(guard: Guard) -> None:
         raw.send(op_msg({"ping": 1, "$db": "shop"}, request_id=2))
         assert [raw.receive().response_to, raw.receive().response_to] == [1, 2]
         assert raw.command("shop", {"find": "orders"})["ok"] == 1
+
+
+def test_metadata_is_refused_as_mongod_refuses_it(guard: Guard) -> None:
+    driver, os = {"name": "x", "version": "1"}, {"type": "Linux"}
+    whole = {"driver": driver, "os": os}
+    for client in (
+        whole,
+        {},
+        {"os": os},
+        {**whole, "driver": {"name": 5}},
+        {**whole, "application": {"name": "x" * 128}},
+        {**whole, "application": {"name": "x" * 129}},
+        {**whole, "x": "x" * 1024},
+    ):
+        told = [
+            {
+                name: ask(address, {"hello": 1, "client": client}).document.get(name)
+                for name in ("ok", "code", "errmsg")
+            }
+            for address in (guard.address, guard.upstream.address)
+        ]
+        assert told[0] == told[1], client
+
+
+def test_an_application_that_names_itself_is_named_upstream(guard: Guard) -> None:
+    """As behind a mongos: a fail point meets its commands alone, and whoever looks into the server sees its name."""
+    fails = {"failCommands": ["count"], "errorCode": 8000, "appName": "till 7"}
+    with (
+        guard.client() as root,
+        guard.client(appName="till 7") as till,
+        guard.client(appName="till 8") as other,
+    ):
+        root.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=fails)
+        try:
+            for _ in range(2):
+                with pytest.raises(OperationFailure) as failed:
+                    till.shop.command("count", "orders")
+                assert failed.value.code == 8000
+                assert (
+                    other.shop.command("count", "orders")["ok"] == root.shop.command("count", "orders")["ok"]
+                )
+        finally:
+            root.admin.command("configureFailPoint", "failCommand", mode="off")
+        mine = [{"$currentOp": {}}, {"$match": {"command.comment": "till's own"}}]
+        (operation,) = till.admin.aggregate(mine, comment="till's own")
+        assert operation["appName"] == operation["clientMetadata"]["application"]["name"] == "till 7"
 
 
 class Heartbeats(monitoring.ServerHeartbeatListener):

@@ -277,6 +277,29 @@ def test_both_scram_mechanisms_log_in_and_a_wrong_password_does_not(guard: Guard
             assert caught.value.code == 18
 
 
+def test_whoever_has_one_mechanism_only_logs_in_without_naming_it(guard: Guard) -> None:
+    """A driver that is told no mechanism begins with SCRAM-SHA-256 in its hello, which also asks for the user's."""
+    mechanisms = ("SCRAM-SHA-1", "SCRAM-SHA-256")
+    with guard.client() as root:
+        try:
+            for mechanism in mechanisms:
+                root.admin.command(
+                    "createUser", mechanism, pwd=f"{mechanism}-pw", roles=[], mechanisms=[mechanism]
+                )
+            for mechanism in mechanisms:
+                with guard.client(mechanism) as client:
+                    assert client.admin.command("ping")["ok"] == 1.0
+                other = mechanisms[mechanism == mechanisms[0]]
+                with (
+                    guard.client(mechanism, authMechanism=other) as client,
+                    pytest.raises(OperationFailure, match=r"Authentication failed"),
+                ):
+                    client.admin.command("ping")
+        finally:
+            for mechanism in mechanisms:
+                root.admin.command("dropUser", mechanism)
+
+
 def test_users_made_through_mongoguard_log_in_at_once_and_lose_their_rights_at_once(guard: Guard) -> None:
     with guard.client() as root:
         root.shop.orders.insert_one({})

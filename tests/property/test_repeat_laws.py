@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(native.native_outline is None, reason="repeats a
 
 RIGHTS = {ResourcePattern.for_exact_namespace("shop", "orders"): frozenset({"find", "insert"})}
 LSID = {"id": bson.Binary(bytes(range(16)), 4)}
+CLIENT = b"\x03$client\0" + bson.encode({"application": {"name": "till"}})
 CLUSTER_TIME = {"clusterTime": bson.Timestamp(7, 1), "signature": {"hash": b"h" * 20, "keyId": bson.Int64(5)}}
 
 values = st.one_of(
@@ -60,6 +61,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "$clusterTime": st.one_of(st.just(CLUSTER_TIME), values),
     "$readPreference": st.sampled_from([{"mode": "secondary"}, {"mode": "primary"}, 1]),
     "$audit": st.sampled_from([{"$impersonatedUsers": []}, 1]),
+    "$client": st.sampled_from([{"application": {"name": "other"}}, 1]),
     "maxTimeMSOpOnly": values,
     "unknown": values,
     "$tenant": values,
@@ -127,11 +129,14 @@ def outcome(session: ClientSession, data: bytes) -> Outcome:
     return "effect", repr(effect)
 
 
-def both_ways(first: bytes, second: bytes, impersonation: Impersonation) -> tuple[Outcome, Outcome]:
+def both_ways(
+    first: bytes, second: bytes, impersonation: Impersonation, client_element: bytes = b""
+) -> tuple[Outcome, Outcome]:
     """What becomes of the second message with what was learned from the first one, and without."""
     outcomes = []
     for has_learned in (True, False):
         session = make_session(user_with(RIGHTS), impersonation=impersonation)
+        session.introduce(client_element)
         outcome(session, first)
         if not has_learned:
             session.repeats = None
@@ -140,13 +145,13 @@ def both_ways(first: bytes, second: bytes, impersonation: Impersonation) -> tupl
 
 
 @settings(max_examples=600, suppress_health_check=[HealthCheck.too_slow])
-@given(st.data(), bodies(), st.sampled_from(Impersonation))
+@given(st.data(), bodies(), st.sampled_from(Impersonation), st.sampled_from([b"", CLIENT]))
 def test_what_was_learned_changes_nothing(
-    data: st.DataObject, fields: list[tuple[str, Any]], impersonation: Impersonation
+    data: st.DataObject, fields: list[tuple[str, Any]], impersonation: Impersonation, client_element: bytes
 ) -> None:
     first = encoded(fields, data.draw(st.sampled_from([None, None, 1, 2])))
     like = encoded(data.draw(others_like(fields)), data.draw(st.sampled_from([None, 0, 1, 3])))
-    with_repeats, without = both_ways(first, data.draw(damaged(like)), impersonation)
+    with_repeats, without = both_ways(first, data.draw(damaged(like)), impersonation, client_element)
     assert with_repeats == without
 
 

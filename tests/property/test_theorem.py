@@ -21,7 +21,7 @@ from mongoguard.proxy.cursors import CursorTable
 from mongoguard.proxy.settings import SessionSettings
 from tests.playbook import logged_in, make_session, user_with
 from tests.rawwire import OP_MSG, OP_QUERY, header, op_msg, op_query, sequence_section
-from tests.theorem import check_message
+from tests.theorem import CLIENT, check_message
 from tests.unit.wire.cases import CASES
 
 MEASURED = Path(__file__).parents[2] / "fixtures" / "mongod" / "6.0.5" / "min_privileges.json"
@@ -197,6 +197,7 @@ def test_nothing_is_relayed_before_an_allowing_decision(
         settings=SessionSettings(explain_denials=explains, audit_authorization_success=explains),
         cursors=CursorTable(),
     )
+    session.introduce(CLIENT)
     for user, data, compressed, reply in sent:
         check_message(
             logged_in(session, user), data, compressed=compressed, reply=reply, owns_operations=explains

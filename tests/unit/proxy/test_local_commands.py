@@ -19,6 +19,7 @@ from mongoguard.proxy.settings import SessionSettings
 from tests.playbook import HELLO, NOW, Play, make_session, user_with
 from tests.rawwire import op_msg
 
+CLIENT = {"driver": {"name": "x", "version": "1"}, "os": {"type": "Linux"}}
 ALICE = user_with({ResourcePattern.for_database("shop"): frozenset({"find", "insert"})})
 
 
@@ -69,15 +70,23 @@ def test_the_session_timeout_is_the_upstreams_or_the_default():
 
 def test_client_metadata_may_be_sent_once():
     session = make_session()
-    assert hello(session, client={"driver": {"name": "x"}})["ok"] == 1.0
+    assert hello(session, client=CLIENT)["ok"] == 1.0
     assert hello(session)["ok"] == 1.0
-    assert hello(session, client={"driver": {"name": "x"}})["code"] == 186
+    assert hello(session, client=CLIENT)["code"] == 186
+    assert hello(session, client="x")["code"] == 186
 
 
-def test_client_metadata_must_be_a_document():
+def test_client_metadata_may_be_sent_in_the_first_hello_only():
+    session = make_session()
+    assert hello(session)["ok"] == 1.0
+    assert hello(session, client=CLIENT)["code"] == 186
+
+
+def test_a_hello_that_was_refused_was_not_the_first():
     session = make_session()
     assert hello(session, client="x")["code"] == 14
-    assert hello(session, client={})["ok"] == 1.0
+    assert hello(session, client=CLIENT, hostInfo=5)["code"] == 14
+    assert hello(session, client=CLIENT)["ok"] == 1.0
 
 
 def test_compressors_are_agreed_on_in_the_clients_order():
