@@ -43,7 +43,7 @@ from mongoguard.proxy.deployment import DeploymentView
 from mongoguard.proxy.heeding import heed, unavailable
 from mongoguard.proxy.identity import Identity, nobodys_identity
 from mongoguard.proxy.listed_names import narrow_list
-from mongoguard.proxy.local_commands import LOCAL_COMMANDS, LOCAL_FOR_STRANGERS, NEVER_COMPRESSED
+from mongoguard.proxy.local_commands import LOCAL_FOR_STRANGERS, NEVER_COMPRESSED, answer_here
 from mongoguard.proxy.localhost_exception import LocalhostException, is_about_oneself, is_local
 from mongoguard.proxy.own_operations import is_own_operation
 from mongoguard.proxy.reading import read_command
@@ -104,6 +104,7 @@ class ClientSession:
         self._stale = False
         self._reauthentication = Reauthentication()
         self._next_request_id = 1
+        self.compressors: list[str] = []
         self.streaming = Streaming()
 
     # ---- what the shell asks ----------------------------------------------------------------------------------------
@@ -170,8 +171,8 @@ class ClientSession:
             raise ProtocolError(f"{row.name} must not be compressed")
         try:
             yield from self.admit(row, command)
-            if row.handling is Handling.LOCAL or (row.name in LOCAL_FOR_STRANGERS and self._is_stranger):
-                fields = yield from LOCAL_COMMANDS[row.name](self, command)
+            if self._is_answered_here(row):
+                fields = yield from answer_here(self, row, command)
                 return self.reply(message.request_id, ok_body(fields))
             requirement = yield from self._decide(row, command)
             if self.settings.audit_authorization_success:
@@ -198,11 +199,15 @@ class ClientSession:
         if self.user is None and self.settings.authorization_enabled:
             if row.requires_auth:
                 yield from self._admit_without_login(row, command)
-            check_transaction_fields(command)
+            if not self._is_answered_here(row):
+                check_transaction_fields(command)
         elif row.name == "shutdown" and not self.settings.authorization_enabled and not is_local(self.peer):
             raise CommandError(
                 ErrorCode.UNAUTHORIZED, "shutdown must run from localhost when running db without auth"
             )
+
+    def _is_answered_here(self, row: CommandRow) -> bool:
+        return row.handling is Handling.LOCAL or (row.name in LOCAL_FOR_STRANGERS and self._is_stranger)
 
     def _admit_without_login(self, row: CommandRow, command: Command) -> Flow[None]:
         if not (yield from self._localhost_exception.holds_for(self.peer)):
