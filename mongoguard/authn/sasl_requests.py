@@ -45,13 +45,17 @@ _GENERIC_FIELDS = frozenset(
         "apiDeprecationErrors",
         "apiStrict",
         "apiVersion",
+        "autocommit",
         "comment",
         "lsid",
         "maxTimeMS",
         "readConcern",
+        "startTransaction",
+        "stmtId",
+        "txnNumber",
     }
 )
-"""Top-level fields that clients may attach to any command."""
+"""Top-level fields that clients may attach to any command; what they say is checked elsewhere."""
 
 _BINARY_SUBTYPES = {
     1: "function",

@@ -160,7 +160,7 @@ def check_api_version(command: Command, row: CommandRow) -> None:
             )
         return
     if version != "1":
-        text = f"Cannot accept API version {version}" if version.isdigit() else 'API version must be "1"'
+        text = "Cannot accept API version 2" if version == "2" else 'API version must be "1"'
         raise CommandError(ErrorCode.API_VERSION_ERROR, text)
     if flags["apiStrict"] and not row.api_v1:
         raise CommandError(

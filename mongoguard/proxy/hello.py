@@ -115,8 +115,11 @@ def _client_metadata(session: ClientSession, body: Document) -> Document | None:
 
 
 def _negotiated_compression(session: ClientSession, body: Document) -> dict[str, Any]:
-    agreed = [name for name in compressors_wanted(body) if name in session.settings.compressors]
-    return {"compression": agreed} if agreed else {}
+    if "compression" in body:  # a hello that does not speak of it is told what was agreed before
+        session.compressors = [
+            name for name in compressors_wanted(body) if name in session.settings.compressors
+        ]
+    return {"compression": session.compressors} if session.compressors else {}
 
 
 def _login_fields(session: ClientSession, body: Document) -> Flow[dict[str, Any]]:

@@ -48,9 +48,24 @@ def compressors_wanted(body: Document) -> list[str]:
 
 def _compression(path: str, body: Document, field: str) -> None:
     array = required_array(path, body, field)
-    for key, element in array.fields.items():
+    for position, (key, element) in enumerate(array.fields.items()):
+        _check_key(f"{path}.{field}", key, position)
         if element[0] not in (STRING, NULL):
             raise wrong_type(f"{path}.{field}", array, key, "'string'")
+
+
+def _check_key(path: str, key: str, position: int) -> None:
+    """An array's names count from 0, as `00` does."""
+    if not (key.isascii() and key.isdigit()):
+        raise CommandError(
+            40422, f"BSON array field '{path}' has an invalid value '{key}' for an array field name."
+        )
+    if key.lstrip("0") != str(position).lstrip("0"):
+        raise CommandError(
+            40423,
+            f"BSON array field '{path}' has a non-sequential value '{key}' for an array field name, "
+            f"expected value '{position}'.",
+        )
 
 
 def _internal_client(path: str, body: Document, field: str) -> None:

@@ -12,16 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 from bson import Binary
 
+from mongoguard.command.arguments import safe_bool
 from mongoguard.command.command import Command
+from mongoguard.command.generic_of_local import check_generic_of_local
+from mongoguard.command.spec import CommandRow
 from mongoguard.effects import AskUpstream, Flow, RandomBytes, perform
 from mongoguard.errors import CommandError, ErrorCode, UpstreamUnavailable
 from mongoguard.model.privilege import Privilege
+from mongoguard.proxy.deployment import PresentAs
 from mongoguard.proxy.hello import hello
 
 if TYPE_CHECKING:
     from mongoguard.proxy.client_session import ClientSession
 
-__all__ = ["LOCAL_COMMANDS", "LOCAL_FOR_STRANGERS", "NEVER_COMPRESSED", "LocalCommand"]
+__all__ = ["LOCAL_COMMANDS", "LOCAL_FOR_STRANGERS", "NEVER_COMPRESSED", "LocalCommand", "answer_here"]
 
 LocalCommand = Callable[["ClientSession", Command], "Flow[dict[str, Any]]"]
 
@@ -57,7 +61,7 @@ def _connection_status(session: ClientSession, command: Command) -> Flow[dict[st
         if user is None
         else [{"role": r.role, "db": r.db} for r in user.inherited_roles or user.roles],
     }
-    if command.body.truthy("showPrivileges"):
+    if safe_bool("connectionStatus", command.body, "showPrivileges"):
         privileges = {} if user is None else user.privileges
         info["authenticatedUserPrivileges"] = [
             Privilege(resource, actions).to_document() for resource, actions in privileges.items()
@@ -138,3 +142,10 @@ LOCAL_COMMANDS: Mapping[str, LocalCommand] = {
     "whatsmyuri": _whats_my_uri,
 }
 """Canonical name -> its answer."""
+
+
+def answer_here(session: ClientSession, row: CommandRow, command: Command) -> Flow[dict[str, Any]]:
+    """The fields of the reply to a command of `LOCAL_COMMANDS`. Raises `CommandError`."""
+    with_transactions = session.deployment.current.present_as is not PresentAs.STANDALONE
+    check_generic_of_local(row, command, with_transactions=with_transactions)
+    return (yield from LOCAL_COMMANDS[row.name](session, command))

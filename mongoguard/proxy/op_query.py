@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mongoguard.command.arguments import NOT_AN_OBJECT
 from mongoguard.command.catalog import find_row
 from mongoguard.command.command import Command
+from mongoguard.command.read_preference import parse_read_preference
 from mongoguard.effects import Flow
 from mongoguard.errors import CommandError, ErrorCode, ProtocolError
-from mongoguard.proxy.local_commands import LOCAL_COMMANDS, NEVER_COMPRESSED
+from mongoguard.proxy.local_commands import NEVER_COMPRESSED, answer_here
 from mongoguard.proxy.reading import check_database_name
 from mongoguard.proxy.replies import error_body, ok_body
 from mongoguard.wire.document import Document, encode
@@ -61,14 +63,20 @@ def answer(session: ClientSession, message: OpQuery, compressed: bool) -> Flow[b
     if not dot or collection != "$cmd":
         return _query_failure("OP_QUERY", session.request_id(), message.request_id)
     try:
-        if int.from_bytes(message.data[16:20], "little") & _EXHAUST:
-            raise CommandError(
-                18527, f"The 'exhaust' OP_QUERY flag is invalid for commands: {message.namespace}"
-            )
+        _check_head(message)
         body = ok_body((yield from _run(session, Command(_unwrapped(message.query), db), compressed)))
     except CommandError as error:
         body = error_body(error)
     return encode_op_reply(session.request_id(), message.request_id, body, ReplyFlag.AWAIT_CAPABLE)
+
+
+def _check_head(message: OpQuery) -> None:
+    """What mongod refuses before it looks for a command."""
+    if int.from_bytes(message.data[16:20], "little") & _EXHAUST:
+        raise CommandError(18527, f"The 'exhaust' OP_QUERY flag is invalid for commands: {message.namespace}")
+    count = int.from_bytes(message.data[message.query.start - 4 : message.query.start], "little", signed=True)
+    if count not in (1, -1):
+        raise CommandError(16979, f"Bad numberToReturn ({count}) for $cmd type ns - can only be 1 or -1")
 
 
 def refusal_of_unparsed(session: ClientSession, data: bytes, error: CommandError) -> bytes | None:
@@ -88,6 +96,8 @@ def get_more_reply(request_id: int, response_to: int) -> bytes:
 
 
 def _run(session: ClientSession, command: Command, compressed: bool) -> Flow[dict[str, object]]:
+    if "$db" in command.body:
+        raise CommandError(40621, "$db is not allowed in OP_QUERY requests")
     if command.name not in _SERVED:
         raise CommandError(
             ErrorCode.UNSUPPORTED_OP_QUERY_COMMAND, f"Unsupported OP_QUERY command: {command.name}. {_ADVICE}"
@@ -98,14 +108,19 @@ def _run(session: ClientSession, command: Command, compressed: bool) -> Flow[dic
     if compressed and row.name in NEVER_COMPRESSED:
         raise ProtocolError(f"{row.name} must not be compressed")
     yield from session.admit(row, command)
-    return (yield from LOCAL_COMMANDS[row.name](session, command))
+    return (yield from answer_here(session, row, command))
 
 
 def _unwrapped(query: Document) -> Document:
     """Legacy drivers wrap a command with a read preference as {$query: {...}, $readPreference: ...}."""
     name = next(iter(query), "")
-    inner = query.document(name) if name in ("$query", "query") else None
-    return query if inner is None else inner
+    if name not in ("$query", "query"):
+        return query
+    inner = query.document(name)
+    if inner is None:
+        raise CommandError(NOT_AN_OBJECT, f"invalid parameter: expected an object ({name})")
+    parse_read_preference(query)  # whatever it says, all that is served here is answered here
+    return inner
 
 
 def _query_failure(op_code: str, request_id: int, response_to: int) -> bytes:

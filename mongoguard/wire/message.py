@@ -156,7 +156,7 @@ def encode_op_reply(request_id: int, response_to: int, document: bytes, flags: i
 
 def _parse_op_msg(data: bytes) -> OpMsg:
     size = len(data)
-    if size < 26:  # header, flags, kind byte, empty document
+    if size < 20:  # header and flags
         raise ProtocolError("an OP_MSG is too short")
     flags: int = _uint32.unpack_from(data, 16)[0]
     if flags & _UNKNOWN_REQUIRED_FLAGS:
@@ -167,14 +167,14 @@ def _parse_op_msg(data: bytes) -> OpMsg:
         _check_crc32c(data, end)
     request_id: int = _int32.unpack_from(data, 4)[0]
     # Nearly every message is one body section that fills it; the general walk costs three times as much.
-    if data[20] == 0 and 21 + _int32.unpack_from(data, 21)[0] == end:
+    if size >= 26 and data[20] == 0 and 21 + _int32.unpack_from(data, 21)[0] == end:
         return OpMsg(data, request_id, flags, _body(data, 21, end), {}, end)
     body, sequences = _sections(data, end)
     return OpMsg(data, request_id, flags, body, sequences, end)
 
 
 def _check_crc32c(data: bytes, end: int) -> None:
-    if end < 26 or google_crc32c.value(data[:end]) != _uint32.unpack_from(data, end)[0]:
+    if end < 20 or google_crc32c.value(data[:end]) != _uint32.unpack_from(data, end)[0]:
         raise ProtocolError("an OP_MSG has a wrong checksum")
 
 
@@ -192,7 +192,10 @@ def _body(data: bytes, start: int, limit: int) -> Document:
 
 def _check_body_size(size: int) -> None:
     if size > MAX_BSON_OBJECT_BYTES:
-        raise CommandError(ErrorCode.BSON_OBJECT_TOO_LARGE, f"BSONObj size: {size} is invalid")
+        raise CommandError(
+            ErrorCode.BSON_OBJECT_TOO_LARGE,
+            f"BSONObj size: {size} ({size:#x}) is invalid. Size must be between 0 and {MAX_BSON_OBJECT_BYTES}(16MB)",
+        )
 
 
 def _sections(data: bytes, end: int) -> tuple[Document, dict[str, list[tuple[int, int]]]]:
