@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 from tests.rawwire import RawConnection
 from tests.servers import Guard, password_of
 
-__all__ = ["Crew", "is_alive", "within", "workers_of"]
+__all__ = ["Crew", "children_of", "is_alive", "within", "workers_of"]
 
 
 def within(seconds: float, condition: Callable[[], object]) -> bool:
@@ -27,6 +28,15 @@ def workers_of(guard: Guard) -> dict[int, int]:
     """Number -> process id of the workers that serve, as the log names them."""
     found = re.findall(r"worker (\d+) \(pid (\d+)\) serves", guard.log)
     return {int(number): int(pid) for number, pid in found}
+
+
+def children_of(pid: int) -> list[int]:
+    """The process ids of its children, whichever of its threads has started them."""
+    found: list[int] = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
+            found += map(int, thread.read_text().split())
+    return found
 
 
 def is_alive(pid: int) -> bool:

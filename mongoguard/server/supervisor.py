@@ -44,9 +44,12 @@ STEADY_SECS = 5.0
 """A worker that has served for so long and then ends has crashed by something that came, and not by its start."""
 
 MAX_EARLY_ENDS = 5
-"""Ends in a row before that: a sixth would be no other. Pauses between them double, from `FIRST_PAUSE_SECS`."""
+"""Ends in a row before that, while the server starts: a sixth would be no other. Once all have served, workers are
+replaced however often: somebody kills them, or something that comes does, and clients of the others lose nothing."""
 
-FIRST_PAUSE_SECS = 0.25
+FIRST_PAUSE_SECS, MAX_PAUSE_SECS = 0.5, 2.0
+"""Pauses between early ends double: whatever ends workers again and again must not have the machine to itself, and who
+waits for a worker waits for little more than its start."""
 
 RETRY_START_SECS = 1.0
 """Before a worker is started again that could not start while others serve: the upstream is away, perhaps."""
@@ -168,7 +171,7 @@ class Supervisor:
                 continue  # it was started with a configuration that has changed before it served
             self._crossing.worker_crashed()
             early_ends = 0 if worker.served_secs >= STEADY_SECS else early_ends + 1
-            if early_ends >= MAX_EARLY_ENDS:
+            if early_ends >= MAX_EARLY_ENDS and not self._all_serve.is_set():
                 raise WorkersKeepEnding(
                     f"worker {number} has ended {early_ends} times soon after its start, at last by {worker.ended_by}"
                 )
@@ -179,7 +182,7 @@ class Supervisor:
                 worker.ended_by,
             )
             if early_ends > 1:
-                await trio.sleep(FIRST_PAUSE_SECS * 2**early_ends)
+                await trio.sleep(min(FIRST_PAUSE_SECS * 2 ** (early_ends - 2), MAX_PAUSE_SECS))
 
     async def _run_worker(self, number: int) -> WorkerProcess:
         """Start a worker, and return when it has ended."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import time
@@ -19,7 +21,7 @@ from mongoguard.server.ready_sockets import STOPPED_SECS
 from mongoguard.server.worker_process import FROZEN_SECS, PING_SECS
 from tests.rawwire import ConnectionEnded, RawConnection, op_msg
 from tests.servers import Guard, Mongod, password_of, run_mongoguard
-from tests.workers import Crew, is_alive, within, workers_of
+from tests.workers import Crew, children_of, is_alive, within, workers_of
 
 WORKERS = 3
 
@@ -414,22 +416,38 @@ def own_guard(guard_standalone: Guard, tmp_path: Path) -> Iterator[Callable[...,
         assert within(10, lambda left=pids: not any(map(is_alive, left))), "a worker is left"
 
 
-def test_a_worker_that_ends_as_often_as_it_starts_ends_the_server_with_the_reason(
+def test_a_worker_that_is_killed_as_soon_as_it_serves_is_replaced_each_time(
     own_guard: Callable[..., Guard],
 ) -> None:
     guard = own_guard()
-    seen: set[int] = set()
+    crew = Crew(guard)
+    try:
+        kept = crew.connect(0, "reader")
+        for _ in range(6):
+            before = guard.log.count("serves")
+            os.kill(workers_of(guard)[1], signal.SIGKILL)
+            assert within(40, lambda before=before: guard.log.count("serves") > before)
+            assert kept.command("shop", {"find": "orders", "limit": 1})["ok"] == 1
+    finally:
+        crew.close()
+    assert guard.log.count("has ended by signal 9; another one is started") == 6
+    assert guard.stop() == 0
+
+
+def test_workers_that_end_before_the_server_serves_end_it_with_the_reason(
+    guard_standalone: Guard, tmp_path: Path
+) -> None:
+    guard = Guard(tmp_path, guard_standalone.upstream, {"workers": 2}).start()
     deadline = time.monotonic() + 60
     while guard.running and time.monotonic() < deadline:
-        for number, pid in workers_of(guard).items():
-            if number == 1 and pid not in seen:
-                seen.add(pid)
+        for pid in children_of(guard.pid):
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
-    assert guard._process is not None
-    assert guard._process.wait(10) == 1
-    assert "mongoguard: worker 1 has ended 5 times soon after its start, at last by signal 9" in guard.log
-    assert not any(map(is_alive, workers_of(guard).values()))
+    assert guard.stop() == 1
+    assert re.search(
+        r"mongoguard: worker [01] has ended 5 times soon after its start, at last by signal 9", guard.log
+    )
 
 
 def test_workers_end_with_a_supervisor_that_is_killed(own_guard: Callable[..., Guard]) -> None:
