@@ -63,7 +63,24 @@ def test_a_command_wrapped_with_a_read_preference_is_unwrapped(wrapper: str):
     wrapped = {wrapper: {"ismaster": 1}, "$readPreference": {"mode": "primary"}}
     Play(make_session()).send(query(wrapped)).expect(Now)
     assert Play(make_session()).send(query({wrapper: {"find": "c"}})).reply()["code"] == 352
-    assert Play(make_session()).send(query({wrapper: 1})).reply()["code"] == 352
+    reply = Play(make_session()).send(query({wrapper: 1})).reply()
+    assert (reply["code"], reply["errmsg"]) == (10065, f"invalid parameter: expected an object ({wrapper})")
+    misread = {wrapper: {"ismaster": 1}, "$readPreference": 1}
+    assert Play(make_session()).send(query(misread)).reply()["code"] == 14
+
+
+@pytest.mark.parametrize("limit", [0, 2, -5, 100])
+def test_a_command_wants_one_document(limit: int):
+    reply = Play(make_session()).send(query({"ismaster": 1}, limit=limit)).reply()
+    assert reply["code"] == 16979
+    assert reply["errmsg"] == f"Bad numberToReturn ({limit}) for $cmd type ns - can only be 1 or -1"
+    Play(make_session()).send(query({"ismaster": 1}, limit=1)).expect(Now)
+
+
+@pytest.mark.parametrize("body", [{"ismaster": 1, "$db": "shop"}, {"$query": {"ismaster": 1, "$db": 1}}])
+def test_the_database_is_that_of_the_namespace_alone(body: dict[str, object]):
+    reply = Play(make_session()).send(query(body)).reply()
+    assert (reply["code"], reply["errmsg"]) == (40621, "$db is not allowed in OP_QUERY requests")
 
 
 @pytest.mark.parametrize("namespace", ["shop.orders", "admin.$cmd.sys.inprog", "admin", "$cmd", ""])

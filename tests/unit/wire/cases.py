@@ -256,6 +256,10 @@ _REFUSED = (
     Case(
         "a document in a sequence without its zero", op_msg(PING, sequence_claiming(11, b"a\0\5\0\0\0\1")), 22
     ),
+    Case("flags alone", _bare(), 40587, "OP_MSG messages must have a body"),
+    Case("flags and a kind", _bare(b"\0"), 22),
+    Case("an OP_MSG of 25 bytes", _bare(b"\0\5\0\0\0"), 22),
+    Case("a checksum without a body", _checksum_of_nothing(), 22),
     Case("an OP_QUERY of a bad document", _query(document_of(element(0x20, b"a", b""))), 22),
     Case(
         "an OP_QUERY with a duplicate (mongod: 40413 or 352)",
@@ -268,14 +272,12 @@ _REFUSED = (
 
 _CLOSING = (
     Case("a header alone", header(16, OP_MSG), CLOSED),
-    Case("flags alone (mongod: 40587)", _bare(), CLOSED),
-    Case("an OP_MSG of 25 bytes (mongod: 22)", _bare(b"\0\5\0\0\0"), CLOSED),
+    Case("a header and half the flags", message(OP_MSG, b"\0\0"), CLOSED, "too short"),
     *(
         Case(f"required flag bit {bit}", op_msg(PING, flags=1 << bit), CLOSED, "flags")
         for bit in range(2, 16)
     ),
     Case("a wrong checksum", _bad_checksum(), CLOSED, "checksum"),
-    Case("a checksum without a body (mongod: 22)", _checksum_of_nothing(), CLOSED, "checksum"),
     Case(
         "a checksum flag without a checksum (mongod: 22)",
         op_msg(PING)[:16] + b"\1" + op_msg(PING)[17:],
