@@ -194,21 +194,25 @@ def test_a_transaction_that_lost_its_server_may_be_tried_again(fragile: Guard) -
     assert works_again(fragile, 5)
 
 
+HELD_SECS = 8
+"""A deadline of 1.5 s, on a busy machine; less than any of mongoguard's own, which must not be what ends the wait."""
+
+
 def test_a_stopped_server_holds_nobody_beyond_the_clients_own_deadline(fragile: Guard) -> None:
-    with fragile.client("app", timeoutMS="1500") as client:
+    with fragile.client("app") as client:
         client.shop.orders.find_one()
         fragile.upstream.send_signal(signal.SIGSTOP)
         try:
             began = time.monotonic()
-            with pytest.raises(PyMongoError) as failed:
+            with pytest.raises(PyMongoError) as failed, pymongo.timeout(1.5):
                 client.shop.orders.find_one()
             assert failed.value.timeout
-            assert time.monotonic() - began < 4
+            assert time.monotonic() - began < HELD_SECS
             with RawConnection(fragile.address) as raw:
                 assert raw.command("admin", {"hello": 1})["ok"] == 1, "what needs no upstream is answered"
         finally:
             fragile.upstream.send_signal(signal.SIGCONT)
-        assert wait_until(lambda: _answers(client), 10)
+        assert wait_until(lambda: _answers(client), 30)
 
 
 KEPT_READY = 8
