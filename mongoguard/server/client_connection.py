@@ -41,9 +41,10 @@ from mongoguard.errors import (
 from mongoguard.observe.access_messages import connection_refused
 from mongoguard.proxy.client_session import ClientSession
 from mongoguard.proxy.cursor_commands import abandon_stream
+from mongoguard.server.between_tasks import Begun
 from mongoguard.server.early_requests import EarlyRequests, until_it_waits
 from mongoguard.server.incoming import NOTHING_CAME
-from mongoguard.server.quick_requests import Begun, FinishExchange, QuickRequests
+from mongoguard.server.quick_requests import FinishExchange, QuickRequests
 from mongoguard.server.ready_sockets import ready_sockets
 from mongoguard.server.shell import Shell
 from mongoguard.server.transport import Transport, read_rest

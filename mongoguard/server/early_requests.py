@@ -21,17 +21,15 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import trio
-from outcome import Error, Value
 
 from mongoguard.effects import Effect, Emit, FetchUser, Flow, Now, RandomBytes
 from mongoguard.errors import ProtocolError
 from mongoguard.proxy.client_session import ClientSession
+from mongoguard.server.between_tasks import Begun, BetweenTasks, Owner, is_plain, is_whole
 from mongoguard.server.directory import UserDirectory
-from mongoguard.server.quick_requests import Begun, Owner
 from mongoguard.server.ready_sockets import Call, ReadySockets
 from mongoguard.server.sinks import AuditSink
 from mongoguard.server.transport import Transport
-from mongoguard.wire.message import HEADER_SIZE, OpCode
 
 __all__ = ["AnswersAtOnce", "EarlyRequests", "EarlySockets", "answers_at_once", "until_it_waits"]
 
@@ -41,9 +39,6 @@ and where that takes long answered, elsewhere."""
 
 AnswersAtOnce: TypeAlias = Mapping[type[Effect[Any]], Callable[[Any], "tuple[Any] | None"]]
 """What answers an effect without waiting: the answer, in a tuple of one, or None where it can't be had so."""
-
-_PLAIN_OP_MSG = OpCode.MSG.to_bytes(4, "little") + bytes(4)
-"""Opcode and flags: no checksum, an answer is wanted, and only one."""
 
 _WATCHED = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 
@@ -159,20 +154,10 @@ class EarlySockets:
         return descriptor
 
 
-class EarlyRequests:
+class EarlyRequests(BetweenTasks):
     """One client's."""
 
-    __slots__ = (
-        "_answers",
-        "_descriptor",
-        "_idle_secs",
-        "_owner",
-        "_scope",
-        "_session",
-        "_sockets",
-        "_task",
-        "_transport",
-    )
+    __slots__ = ("_answers", "_descriptor", "_idle_secs", "_scope", "_sockets")
 
     def __init__(
         self,
@@ -184,15 +169,12 @@ class EarlyRequests:
         idle_secs: float,
     ) -> None:
         """Serve nothing yet. `idle_secs` is how long a client may be silent that has not logged in."""
+        super().__init__(transport, session, owner)
         self._sockets = sockets
-        self._transport = transport
-        self._session = session
         self._answers = answers
-        self._owner = owner
         self._idle_secs = idle_secs
         self._descriptor = -1
         self._scope = trio.CancelScope()
-        self._task: trio.lowlevel.Task | None = None
 
     async def serve(self) -> bytes | Begun:
         """Serve requests until there is something for the task: bytes as `Transport.receive` gives them, or a request.
@@ -206,27 +188,11 @@ class EarlyRequests:
             if self._transport.hides_news:
                 self._sockets.look_again(self._descriptor)
             with trio.CancelScope(deadline=trio.current_time() + self._idle_secs) as self._scope:
-                self._task = trio.lowlevel.current_task()
-                answer: bytes | Begun = await trio.lowlevel.wait_task_rescheduled(self._give_up)
-                return answer
+                return await self._sleep()
         finally:
             self._task = None
             self._sockets.forget(self._descriptor)
         raise ProtocolError("an unauthenticated connection was idle")
-
-    def _give_up(self, _raise_cancel: object) -> trio.lowlevel.Abort:
-        self._task = None
-        return trio.lowlevel.Abort.SUCCEEDED
-
-    def _hand_over(self, what: bytes | Begun) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            trio.lowlevel.reschedule(task, Value(what))
-
-    def _fail(self, error: Exception) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            trio.lowlevel.reschedule(task, Error(error))
 
     def _request_came(self) -> None:
         if self._task is None:
@@ -256,18 +222,7 @@ class EarlyRequests:
             self._hand_over(Begun(flow, effect))
 
     def _reply(self, reply: bytes | None) -> None:
-        if reply is not None:
-            try:
-                count = self._transport.send_now(reply)
-            except OSError as error:
-                self._fail(error)
-                return
-            if count != len(reply):
-                self._hand_over(Begun(None, unsent=reply[count:]))
-                return
-        self._owner.busy_since = None
-        if self._owner.is_draining:
-            self._hand_over(b"")
+        if not self._send(reply):
             return
         has_logged_in = self._session.user is not None
         self._scope.deadline = math.inf if has_logged_in else trio.current_time() + self._idle_secs
@@ -277,8 +232,4 @@ class EarlyRequests:
 
 def _is_early(data: bytes, max_message_bytes: int) -> bool:
     """Whether this is one whole message, plain and short; what is left in the socket behind it will be told of."""
-    return (
-        HEADER_SIZE < len(data) <= min(MAX_EARLY_BYTES, max_message_bytes)
-        and int.from_bytes(data[:4], "little") == len(data)
-        and data[12:20] == _PLAIN_OP_MSG
-    )
+    return len(data) <= min(MAX_EARLY_BYTES, max_message_bytes) and is_whole(data) and is_plain(data)

@@ -3,23 +3,19 @@
 In: a client's transport and session, the upstream's pools, the ready sockets. Out: replies, sent; and what is left to
 the task: whatever is not one short message, one decision, one short reply. Must not decide anything: deciding is
 `ClientSession`'s, whose flow is run here as the pump runs it.
-
-A request may be handed over to the task at any step, and goes on there exactly where it was: as the bytes that came, as
-a flow with the effect that it has asked for, or as a reply of which a part is sent.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import trio
-from outcome import Error, Value
 
 from mongoguard.effects import Effect, Flow, Now, Relay, RelayedReply
 from mongoguard.errors import ProtocolError
 from mongoguard.proxy.client_session import ClientSession
+from mongoguard.server.between_tasks import Begun, BetweenTasks, Owner, is_plain, is_whole
 from mongoguard.server.looking import SOON_SECS
 from mongoguard.server.passing_on import PassedOn, Progress, begin_passing_on
 from mongoguard.server.pieces import Pieces, begin_pieces
@@ -27,25 +23,8 @@ from mongoguard.server.ready_sockets import ReadySockets
 from mongoguard.server.transport import CHUNK_BYTES, Transport
 from mongoguard.server.upstream import ServerPool, Upstream
 from mongoguard.server.upstream_connection import UpstreamConnection
-from mongoguard.wire.message import HEADER_SIZE, OpCode
 
-__all__ = ["Begun", "FinishExchange", "Owner", "QuickRequests"]
-
-_PLAIN_OP_MSG = OpCode.MSG.to_bytes(4, "little") + bytes(4)
-"""Opcode and flags: no checksum, an answer is wanted, and only one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A request for the task to finish: a flow and what it asks for, or, without one, the rest of its reply.
-
-    `passed_on`: a reply of which only `unsent` and what was held back are left to send, once the flow has had it.
-    """
-
-    flow: Flow[bytes | None] | None
-    effect: Effect[Any] | None = None
-    unsent: bytes = b""
-    passed_on: PassedOn | None = None
+__all__ = ["FinishExchange", "QuickRequests"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,36 +39,26 @@ class FinishExchange(Effect[RelayedReply]):
     passed_on: PassedOn | None = None
 
 
-class Owner(Protocol):
-    """The client connection."""
+@dataclass(slots=True)
+class _Exchange:
+    """A request that was sent upstream, and what its reply is for.
 
-    busy_since: float | None
+    `passed_on`: the reply, when it goes on to the client while it comes.
+    """
 
-    @property
-    def is_draining(self) -> bool:
-        """Whether the request under way is the last one."""
+    flow: Flow[bytes | None]
+    pool: ServerPool
+    connection: UpstreamConnection
+    sent_at: float
+    documents_pass: bool
+    looked: bool
+    passed_on: PassedOn | None = None
 
 
-class QuickRequests:
+class QuickRequests(BetweenTasks):
     """One client's."""
 
-    __slots__ = (
-        "_connection",
-        "_documents_pass",
-        "_flow",
-        "_has_more",
-        "_looked",
-        "_owner",
-        "_passed_on",
-        "_pieces",
-        "_pool",
-        "_ready",
-        "_sent_at",
-        "_session",
-        "_task",
-        "_transport",
-        "_upstream",
-    )
+    __slots__ = ("_exchange", "_has_more", "_pieces", "_ready", "_upstream")
 
     def __init__(
         self,
@@ -100,64 +69,40 @@ class QuickRequests:
         owner: Owner,
     ) -> None:
         """Serve nothing yet."""
+        super().__init__(transport, session, owner)
         self._ready = ready
-        self._transport = transport
-        self._session = session
         self._upstream = upstream
-        self._owner = owner
-        self._task: trio.lowlevel.Task | None = None
         self._has_more = False
         self._pieces: Pieces | None = None  # of a request that has not come whole yet
-        self._flow: Flow[bytes | None] | None = None  # of the request whose reply is waited for
-        self._pool: ServerPool | None = None
-        self._connection: UpstreamConnection | None = None
-        self._sent_at = 0.0
-        self._looked = False
-        self._documents_pass = False
-        # Of the request whose reply is waited for, or was just answered:
-        self._passed_on: PassedOn | None = None
+        self._exchange: _Exchange | None = None  # whose reply is waited for
 
     async def serve(self) -> bytes | Begun:
         """Serve requests until there is something for the task: bytes as `Transport.receive` gives them, or a request.
 
         Raises OSError, and what a flow raises. When cancelled, a request under way is given up as the pump does it.
         """
-        self._task = trio.lowlevel.current_task()
         self._ready.watch(self._transport.fileno(), self._request_came)
         if self._transport.hides_news:
             self._ready.call_again(self._request_came)
-        answer: bytes | Begun = await trio.lowlevel.wait_task_rescheduled(self._give_up)
-        return answer
+        return await self._sleep()
 
-    def _give_up(self, _raise_cancel: object) -> trio.lowlevel.Abort:
-        self._task = None
+    def _give_up(self, raise_cancel: object) -> trio.lowlevel.Abort:
+        aborted = super()._give_up(raise_cancel)
         self._abandon()
-        return trio.lowlevel.Abort.SUCCEEDED
+        return aborted
 
     def _abandon(self) -> None:
         """Leave the request under way, if there is one."""
-        flow, connection, pool = self._flow, self._connection, self._pool
-        self._flow = self._connection = self._pool = self._passed_on = self._pieces = None
-        if connection is not None and pool is not None:
-            connection.on_news = None
-            pool.drop(connection)  # closing it is what makes the server stop the work
-        if flow is not None:
-            flow.close()
-
-    def _hand_over(self, what: bytes | Begun) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            self._ready.wake(task, Value(what))
-
-    def _fail(self, error: Exception) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            self._ready.wake(task, Error(error))
+        exchange, self._exchange, self._pieces = self._exchange, None, None
+        if exchange is not None:
+            exchange.connection.on_news = None
+            exchange.pool.drop(exchange.connection)  # closing it is what makes the server stop the work
+            exchange.flow.close()
 
     # ---- the client's side ------------------------------------------------------------------------------------------
 
     def _request_came(self) -> None:
-        if self._task is None or self._flow is not None:
+        if self._task is None or self._exchange is not None:
             self._has_more = True
             return
         self._has_more = False
@@ -184,7 +129,7 @@ class QuickRequests:
     def _request(self, data: bytes) -> None:
         # A full chunk may have left something behind it in the socket, which nobody would be told of again.
         self._has_more = len(data) >= CHUNK_BYTES
-        if not _is_whole(data) or data[12:20] != _PLAIN_OP_MSG:
+        if not is_whole(data) or not is_plain(data):
             # What is shorter than a chunk and not whole is a slow client's, or none of ours.
             self._pieces = begin_pieces(data, self._session.max_message_bytes) if self._has_more else None
             if self._pieces is None:
@@ -202,54 +147,42 @@ class QuickRequests:
             self._owner.busy_since = None
             self._hand_over(self._taken_pieces(self._pieces))
 
-    def _advance(self, flow: Flow[bytes | None], answer: object) -> None:
+    def _advance(self, flow: Flow[bytes | None], answer: object, passed_on: PassedOn | None = None) -> None:
+        """Run it up to its reply, or to what it must wait for. `passed_on`: the reply that it is given, if that went on
+        as it came: a flow that asks once more after that can only fail, which the task does.
+        """
         try:
             effect = flow.send(answer)
             while type(effect) is Now:
                 effect = flow.send(time.time())
-            is_under_way = type(effect) is Relay and self._relay(flow, effect)
+            is_under_way = type(effect) is Relay and passed_on is None and self._relay(flow, effect)
         except StopIteration as stop:
-            self._reply(stop.value)
+            self._reply(stop.value, passed_on)
         except Exception as error:  # noqa: BLE001  (the connection's end, with the words for it, is the task's)
             self._fail(error)
         else:
             if not is_under_way:
-                passed_on, self._passed_on = self._passed_on, None
                 self._hand_over(Begun(flow, effect, passed_on=passed_on))
 
-    def _reply(self, reply: bytes | None) -> None:
-        if self._passed_on is not None:
-            passed_on, self._passed_on = self._passed_on, None
+    def _reply(self, reply: bytes | None, passed_on: PassedOn | None) -> None:
+        if passed_on is not None:
             try:
                 reply = passed_on.rest(reply)
             except ProtocolError as error:
                 self._fail(error)
                 return
-        if reply is not None:
-            try:
-                count = self._transport.send_now(reply)
-            except OSError as error:
-                self._fail(error)
-                return
-            if count != len(reply):
-                self._hand_over(Begun(None, unsent=reply[count:]))
-                return
-        self._owner.busy_since = None
-        if self._owner.is_draining:
-            self._hand_over(b"")
-        elif self._has_more or self._transport.hides_news:
+        if self._send(reply) and (self._has_more or self._transport.hides_news):
             self._ready.call_again(self._request_came)
 
     # ---- the upstream's side ----------------------------------------------------------------------------------------
 
     def _relay(self, flow: Flow[bytes | None], effect: Relay) -> bool:
         """Whether the request is on its way; if not, nothing was done."""
-        # A flow that asks once more, after a part of a reply was sent, can only fail: the task does that.
-        pool = None if self._passed_on is not None else self._upstream.pool_at_once(effect)
+        pool = self._upstream.pool_at_once(effect)
         connection = None if pool is None else pool.take_at_once()
         if pool is None or connection is None:
             return False
-        self._sent_at = time.monotonic()
+        sent_at = time.monotonic()
         try:
             count = connection.send_at_once(effect.message, self._ready, self._reply_came)
         except BaseException:
@@ -258,78 +191,67 @@ class QuickRequests:
             raise
         if count != len(effect.message):
             connection.on_news = None
-            self._hand_over(
-                Begun(flow, FinishExchange(pool, connection, self._sent_at, effect.message[count:]))
-            )
+            rest = FinishExchange(pool, connection, sent_at, effect.message[count:])
+            self._hand_over(Begun(flow, rest))
             return True
-        self._flow, self._pool, self._connection = flow, pool, connection
-        self._documents_pass = effect.documents_pass
-        self._looked = pool.in_use == 1 and self._ready.looking.is_next()
-        if self._looked:
+        looks = pool.in_use == 1 and self._ready.looking.is_next()
+        self._exchange = _Exchange(flow, pool, connection, sent_at, effect.documents_pass, looks)
+        if looks:
             self._ready.look_for(SOON_SECS)
         return True
 
     def _reply_came(self) -> None:
         try:
-            self._take_reply()
+            if self._exchange is not None:
+                self._take_reply(self._exchange)
         except Exception as error:  # noqa: BLE001  (as in `_request_came`)
             self._abandon()
             self._fail(error)
 
-    def _take_reply(self) -> None:
-        flow, pool, connection = self._flow, self._pool, self._connection
-        if flow is None or pool is None or connection is None:
+    def _take_reply(self, exchange: _Exchange) -> None:
+        if exchange.passed_on is not None:
+            self._go_on(exchange, exchange.passed_on, exchange.passed_on.go_on())
             return
-        if self._passed_on is not None:
-            self._pass_on(flow, pool, connection, self._passed_on)
-            return
-        data = connection.receive_at_once()
+        data = exchange.connection.receive_at_once()
         if data is None:
             return
-        if _is_whole(data) and connection.is_answer(data):
-            self._answered(flow, pool, connection, data)
+        if is_whole(data) and exchange.connection.is_answer(data):
+            self._answered(exchange, data)
             return
-        passed_on = begin_passing_on(self._transport, connection, data) if self._documents_pass else None
-        if passed_on is None:
-            self._finish_in_task(flow, FinishExchange(pool, connection, self._sent_at, received=data))
-            return
-        self._passed_on = passed_on
-        self._pass_on(flow, pool, connection, passed_on, data)
+        if exchange.documents_pass:
+            exchange.passed_on = begin_passing_on(self._transport, exchange.connection, data)
+        if exchange.passed_on is None:
+            self._finish_in_task(exchange, received=data)
+        else:
+            self._go_on(exchange, exchange.passed_on, exchange.passed_on.begin(data))
 
-    def _pass_on(
-        self,
-        flow: Flow[bytes | None],
-        pool: ServerPool,
-        connection: UpstreamConnection,
-        passed_on: PassedOn,
-        first: bytes | None = None,
-    ) -> None:
-        progress = passed_on.go_on() if first is None else passed_on.begin(first)
+    def _go_on(self, exchange: _Exchange, passed_on: PassedOn, progress: Progress) -> None:
         if progress is Progress.TURN:
             self._ready.call_again(self._reply_came)
         elif progress is Progress.CLIENT:
-            self._finish_in_task(flow, FinishExchange(pool, connection, self._sent_at, passed_on=passed_on))
+            self._finish_in_task(exchange)
         elif progress is Progress.NOTHING and passed_on.reply.shortened is not None:
-            self._answered(flow, pool, connection, passed_on.reply.shortened)
+            self._answered(exchange, passed_on.reply.shortened)
 
-    def _answered(
-        self, flow: Flow[bytes | None], pool: ServerPool, connection: UpstreamConnection, reply: bytes
-    ) -> None:
+    def _answered(self, exchange: _Exchange, reply: bytes) -> None:
+        pool = exchange.pool
         if pool.in_use == 1:
-            self._ready.looking.took(self._looked, time.monotonic() - self._sent_at)
-        pool.give_back(connection, self._sent_at)
-        self._end_exchange(connection)
-        self._advance(flow, RelayedReply(reply, pool.address))
+            self._ready.looking.took(exchange.looked, time.monotonic() - exchange.sent_at)
+        pool.give_back(exchange.connection, exchange.sent_at)
+        self._end_exchange(exchange)
+        self._advance(exchange.flow, RelayedReply(reply, pool.address), exchange.passed_on)
 
-    def _finish_in_task(self, flow: Flow[bytes | None], effect: FinishExchange) -> None:
-        self._end_exchange(effect.connection)
-        passed_on, self._passed_on = self._passed_on, None
-        self._hand_over(Begun(flow, effect, passed_on=passed_on))
+    def _finish_in_task(self, exchange: _Exchange, received: bytes = b"") -> None:
+        self._end_exchange(exchange)
+        effect = FinishExchange(
+            exchange.pool,
+            exchange.connection,
+            exchange.sent_at,
+            received=received,
+            passed_on=exchange.passed_on,
+        )
+        self._hand_over(Begun(exchange.flow, effect, passed_on=exchange.passed_on))
 
-    def _end_exchange(self, connection: UpstreamConnection) -> None:
-        self._flow = self._pool = self._connection = None
-        connection.on_news = None
-
-
-def _is_whole(data: bytes) -> bool:
-    return len(data) > HEADER_SIZE and int.from_bytes(data[:4], "little") == len(data)
+    def _end_exchange(self, exchange: _Exchange) -> None:
+        self._exchange = None
+        exchange.connection.on_news = None

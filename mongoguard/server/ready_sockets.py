@@ -20,7 +20,6 @@ from collections.abc import Awaitable, Callable
 from typing import TypeAlias, TypeVar
 
 import trio
-from outcome import Outcome
 
 from mongoguard.server.allocator import keep_freed_memory
 from mongoguard.server.looking import Looking
@@ -83,10 +82,6 @@ class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
         """Call that function after all sockets that are ready now: nobody is served twice before the others."""
         self._again.append(call)
 
-    def wake(self, task: trio.lowlevel.Task, outcome: Outcome[object]) -> None:
-        """Let a task run that waits in `trio.lowlevel.wait_task_rescheduled`."""
-        trio.lowlevel.reschedule(task, outcome)
-
     def call_after_stops(self, call: Call) -> None:
         """Call that function first of all when the process goes on after it was stopped for `STOPPED_SECS`."""
         self._after_stop = call
@@ -130,7 +125,7 @@ class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
         self._notice_stop()
 
     def task_scheduled(self, _task: trio.lowlevel.Task) -> None:
-        """See `trio.abc.Instrument`. A call may make a task runnable without `wake`: by an event, or a cancellation."""
+        """See `trio.abc.Instrument`. A call has made a task runnable."""
         self._has_woken = True
 
     def after_run(self) -> None:

@@ -245,7 +245,7 @@ def test_a_request_that_cannot_be_sent_for_an_error_of_ours_ends_and_keeps_no_co
 
         guarded.upstream_connection._is_watched = False
         guarded.connection._quick._ready = SimpleNamespace(
-            watch=refuse, wake=ready_sockets().wake, call_again=ready_sockets().call_again
+            watch=refuse, call_again=ready_sockets().call_again
         )
         await guarded.send(guarded.client, SECOND)
         assert await guarded.receive(guarded.client) == b""

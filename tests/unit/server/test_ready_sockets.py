@@ -100,7 +100,7 @@ def test_a_served_socket_can_wake_a_task_at_once(pair):
 
     async def work():
         ready, task = ready_sockets(), trio.lowlevel.current_task()
-        ready.watch(ours.fileno(), lambda: ready.wake(task, Value(ours.recv(10))))
+        ready.watch(ours.fileno(), lambda: trio.lowlevel.reschedule(task, Value(ours.recv(10))))
         theirs.send(b"1")
         started = time.perf_counter()
         got = await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.SUCCEEDED)
