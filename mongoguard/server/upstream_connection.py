@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import platform
 import socket
-import zlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import bson
@@ -39,7 +39,6 @@ from mongoguard.wire.compression import COMPRESSORS, compress_message, decompres
 from mongoguard.wire.document import encode
 from mongoguard.wire.framing import MessageReader
 from mongoguard.wire.message import (
-    HEADER_SIZE,
     MAX_MESSAGE_BYTES,
     OpCode,
     OpMsg,
@@ -71,9 +70,6 @@ NEVER_COMPRESSED = tuple(
     )
 )
 """Commands that the specification "Wire Compression in Drivers" excepts: their length would tell of a secret."""
-
-_NOOP, _ZLIB = 0, 2
-"""Ids of compressors ("Wire Compression in Drivers")."""
 
 _COMPRESSED = OpCode.COMPRESSED.to_bytes(4, "little")
 _BODY_SECTION = 20
@@ -137,10 +133,8 @@ class UpstreamConnection:
     async def _exchange_compressed(self, message: bytes, compressor: int, soon_secs: float) -> bytes:
         sent = message
         if _may_be_compressed(message):
-            if compressor == _ZLIB and self.zlib_level != -1:
-                sent = await _in_thread_if_long(len(message), _deflate, message, self.zlib_level)
-            else:
-                sent = await _in_thread_if_long(len(message), compress_message, message, compressor)
+            compress = partial(compress_message, zlib_level=self.zlib_level)
+            sent = await _in_thread_if_long(len(message), compress, message, compressor)
         await self._transport.send_all(sent)
         reply = self._checked(await read_message(self._transport, self._reader, soon_secs))
         if reply[12:16] != _COMPRESSED:
@@ -253,14 +247,6 @@ class UpstreamConnection:
 def _may_be_compressed(message: bytes) -> bool:
     """Not when it is one of the commands that may not be, nor when it does not begin with the body that tells."""
     return message[_BODY_SECTION] == 0 and not message.startswith(NEVER_COMPRESSED, _FIRST_NAME)
-
-
-def _deflate(message: bytes, level: int) -> bytes:
-    """As `compress_message` does by zlib, at a level that is not zlib's default: 0 (quickest) to 9."""
-    framed = compress_message(message, _NOOP)
-    body = zlib.compress(message[HEADER_SIZE:], level)
-    head = framed[4 : len(framed) - (len(message) - HEADER_SIZE) - 1]
-    return b"".join(((len(head) + 5 + len(body)).to_bytes(4, "little"), head, bytes([_ZLIB]), body))
 
 
 async def _in_thread_if_long(size: int, work: Callable[[bytes, int], T], message: bytes, argument: int) -> T:

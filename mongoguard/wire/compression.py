@@ -41,11 +41,14 @@ _MAX_WINDOW_LOG = 27
 
 @dataclass(frozen=True, slots=True)
 class Compressor:
-    """One algorithm: `decompress(data, size)` returns at most `size + 1` bytes or raises."""
+    """One algorithm: `decompress(data, size)` returns at most `size + 1` bytes or raises.
+
+    `compress(data, zlib_level)`: only zlib has levels, -1 (its default) or 0 (quickest) to 9.
+    """
 
     id: int
     name: str
-    compress: Callable[[bytes], bytes]
+    compress: Callable[[bytes, int], bytes]
     decompress: Callable[[bytes, int], bytes]
 
 
@@ -81,19 +84,17 @@ def _zstd_decompress(data: bytes, size: int) -> bytes:
     return out
 
 
-def _identity(data: bytes) -> bytes:
-    return data
-
-
 def _table() -> dict[int, Compressor]:
     table = {
-        0: Compressor(0, "noop", _identity, lambda data, _size: data),
+        0: Compressor(0, "noop", lambda data, _level: data, lambda data, _size: data),
         2: Compressor(2, "zlib", zlib.compress, _zlib_decompress),
     }
     if snappy is not None:
-        table[1] = Compressor(1, "snappy", lambda data: bytes(snappy.compress(data)), _snappy_decompress)
+        table[1] = Compressor(
+            1, "snappy", lambda data, _level: bytes(snappy.compress(data)), _snappy_decompress
+        )
     if zstd is not None:
-        table[3] = Compressor(3, "zstd", lambda data: bytes(zstd.compress(data)), _zstd_decompress)
+        table[3] = Compressor(3, "zstd", lambda data, _level: bytes(zstd.compress(data)), _zstd_decompress)
     return table
 
 
@@ -132,9 +133,9 @@ def decompress_message(data: bytes, max_message_bytes: int) -> tuple[bytes, int]
     return _header.pack(HEADER_SIZE + size, request_id, response_to, op_code) + body, compressor_id
 
 
-def compress_message(message: bytes, compressor_id: int) -> bytes:
-    """The message wrapped in an OP_COMPRESSED."""
-    body = COMPRESSORS[compressor_id].compress(message[HEADER_SIZE:])
+def compress_message(message: bytes, compressor_id: int, zlib_level: int = -1) -> bytes:
+    """The message wrapped in an OP_COMPRESSED; see `Compressor` for the level."""
+    body = COMPRESSORS[compressor_id].compress(message[HEADER_SIZE:], zlib_level)
     _, request_id, response_to, op_code = _header.unpack_from(message)
     return b"".join(
         (
