@@ -117,6 +117,7 @@ _CODE_NAMES: Mapping[int, str] = {
     352: "UnsupportedOpQueryCommand",
     391: "ReauthenticationRequired",
     10334: "BSONObjectTooLarge",
+    50768: "NotARetryableWriteCommand",
 }
 
 

@@ -60,10 +60,13 @@ _READ_CONCERN_FIELDS: Mapping[str, str] = {
 _LEVELS = frozenset({"available", "linearizable", "local", "majority", "snapshot"})
 
 
-def check_generic_of_local(row: CommandRow, command: Command, *, with_transactions: bool) -> None:
+def check_generic_of_local(
+    row: CommandRow, command: Command, *, logged_in: bool, with_transactions: bool
+) -> None:
     """Raise mongod's refusal of a generic argument, of a document sequence, or of an argument that `row` does not have.
 
-    `with_transactions`: the upstream numbers transactions, as all but a standalone server do.
+    `logged_in`: strangers have no sessions, so less can be wrong with theirs. `with_transactions`: the upstream numbers
+    transactions, as all but a standalone server do.
     """
     body = command.body
     if command.sequences:
@@ -78,7 +81,7 @@ def check_generic_of_local(row: CommandRow, command: Command, *, with_transactio
             ErrorCode.INVALID_OPTIONS, "Multitenancy not enabled, cannot set $tenant in command body"
         )
     parse_read_preference(body)
-    _check_session(row, body, with_transactions)
+    _check_session(row, body, logged_in, with_transactions)
     if "$maxTimeMS" in body.fields:
         raise CommandError(
             ErrorCode.INVALID_OPTIONS, "no such command option $maxTimeMs; use maxTimeMS instead"
@@ -98,7 +101,7 @@ def _no_sequences(row: CommandRow, name: str) -> CommandError:
 # ---- sessions -------------------------------------------------------------------------------------------------------
 
 
-def _check_session(row: CommandRow, body: Document, with_transactions: bool) -> None:
+def _check_session(row: CommandRow, body: Document, logged_in: bool, with_transactions: bool) -> None:
     check_lsid(body)
     number = _transaction_number(body)
     autocommit = _flag(body, "autocommit")
@@ -108,6 +111,7 @@ def _check_session(row: CommandRow, body: Document, with_transactions: bool) -> 
             raise CommandError(263, "This command is not supported in transactions")
         if number is not None:
             raise CommandError(50889, "It is illegal to provide a txnNumber for this command")
+    if not logged_in:
         return
     _check_transaction(body, number, autocommit, starts, with_transactions)
     if autocommit is not None:

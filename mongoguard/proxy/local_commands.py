@@ -146,6 +146,10 @@ LOCAL_COMMANDS: Mapping[str, LocalCommand] = {
 
 def answer_here(session: ClientSession, row: CommandRow, command: Command) -> Flow[dict[str, Any]]:
     """The fields of the reply to a command of `LOCAL_COMMANDS`. Raises `CommandError`."""
-    with_transactions = session.deployment.current.present_as is not PresentAs.STANDALONE
-    check_generic_of_local(row, command, with_transactions=with_transactions)
+    check_generic_of_local(
+        row,
+        command,
+        logged_in=session.user is not None or not session.settings.authorization_enabled,
+        with_transactions=session.deployment.current.present_as is not PresentAs.STANDALONE,
+    )
     return (yield from LOCAL_COMMANDS[row.name](session, command))

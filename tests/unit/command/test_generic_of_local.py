@@ -14,10 +14,14 @@ from tests.unit.command.commands import command
 LSID = {"id": Binary(bytes(range(16)), 4)}
 
 
-def check(name: str, arguments: dict[str, Any], *, with_transactions: bool = True) -> None:
+def check(
+    name: str, arguments: dict[str, Any], *, logged_in: bool = True, with_transactions: bool = True
+) -> None:
     row = find_row(name)
     assert row is not None
-    check_generic_of_local(row, command({name: 1, **arguments}), with_transactions=with_transactions)
+    check_generic_of_local(
+        row, command({name: 1, **arguments}), logged_in=logged_in, with_transactions=with_transactions
+    )
 
 
 def refused(name: str, arguments: dict[str, Any], *, with_transactions: bool = True) -> tuple[int, str]:
@@ -110,6 +114,12 @@ def test_a_command_that_needs_a_login_is_told_what_is_wrong_with_its_transaction
     assert (found[0], found[1][: len(text)]) == (code, text)
 
 
+def test_a_stranger_begins_no_transaction_that_could_be_malformed():
+    check("hello", {"startTransaction": True}, logged_in=False)
+    begun = refused("hello", {"startTransaction": True})
+    assert begun == (72, "'startTransaction' field requires 'autocommit' field to also be specified")
+
+
 def test_a_standalone_server_numbers_no_transactions():
     arguments = {"lsid": LSID, "txnNumber": Int64(1)}
     assert refused("startSession", arguments, with_transactions=False)[0] == 20
@@ -153,5 +163,5 @@ def test_a_document_sequence_is_refused(name: str, code: int):
     sent = command({name: 1})
     sent.sequences = {"client": [(0, len(bson.encode({})))]}
     with pytest.raises(CommandError) as error:
-        check_generic_of_local(row, sent, with_transactions=True)
+        check_generic_of_local(row, sent, logged_in=True, with_transactions=True)
     assert error.value.code == code
