@@ -29,8 +29,12 @@ __all__ = ["LOCAL_COMMANDS", "LOCAL_FOR_STRANGERS", "NEVER_COMPRESSED", "LocalCo
 
 LocalCommand = Callable[["ClientSession", Command], "Flow[dict[str, Any]]"]
 
-NEVER_COMPRESSED = frozenset({"hello", "isMaster", "saslStart", "saslContinue", "authenticate"})
-"""The specification forbids to compress these: the length of what is compressed beside a secret tells about it."""
+NEVER_COMPRESSED = frozenset({"hello", "isMaster", "authenticate"})
+"""The specification forbids to compress these, and no driver does.
+
+It forbids saslStart and saslContinue, too, for length tells about what is compressed beside a secret. Perl's driver
+compresses them all the same, mongod takes them, and a refusal would come when everything has been sent.
+"""
 
 LOCAL_FOR_STRANGERS = frozenset({"listCommands", "ping"})
 """Commands that are relayed, but not before a login: mongod answers them to anybody, and no stranger reaches it."""

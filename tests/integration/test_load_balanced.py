@@ -114,6 +114,22 @@ def test_node_works_behind_a_balancer(guard_replica_set: Guard, node_clients: No
             root.drop_database("balanced_node")
 
 
+@pytest.mark.parametrize("options", [{"loadBalanced": "true"}, {}], ids=["balanced", "mongos"])
+def test_what_node_makes_of_two_lost_transactions_is_nodes_own(
+    guard_replica_set: Guard, replica_set: Mongod, node_clients: NodeClients, options: dict[str, str]
+) -> None:
+    """The second error gets no label, directly neither: the first has made the pool's connections stale.
+
+    docs/differences.md tells it of the users of this driver.
+    """
+    direct, through = (
+        node_clients.node("node_two_lost.js", uri, replica_set.uri(directConnection="true"), "two_lost")
+        for uri in (replica_set.uri(), guard_replica_set.uri(**options))
+    )
+    assert direct["labelled"] == [True, False]
+    assert through == direct
+
+
 def test_every_connection_finds_the_same_service(guard: Guard) -> None:
     found = set()
     for _ in range(5):

@@ -566,10 +566,12 @@ def test_compression_that_was_not_negotiated_hides_nothing(
     assert outcome(guard_standalone.address, compressed(op_msg(find()), compressor), "reader") == (OP_MSG, 0)
 
 
-def test_a_compressed_login_is_refused(guard_standalone: Guard) -> None:
+def test_a_compressed_login_is_served_and_a_compressed_hello_is_not(guard_standalone: Guard) -> None:
+    """Perl's driver compresses logins, as mongod allows; no driver compresses hello."""
     start = {"saslStart": 1, "mechanism": "SCRAM-SHA-256", "payload": b"n,,n=app,r=abcdefgh", "$db": "admin"}
-    assert outcome(guard_standalone.address, compressed(op_msg(start))) == "closed"
+    assert outcome(guard_standalone.address, compressed(op_msg(start))) == (OP_MSG, 0)
     assert outcome(guard_standalone.address, op_msg(start)) == (OP_MSG, 0)
+    assert outcome(guard_standalone.address, compressed(op_msg({"hello": 1, "$db": "admin"}))) == "closed"
 
 
 def facets(levels: int) -> bytes:
