@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for client in CLIENTS:
             if client.name.startswith(wanted):
                 for deployment in running:
+                    if deployment.balanced and client.balanced is None:
+                        continue
                     found.append(compare(client, deployment, options.prefix, Path(folder)))
                     print(found[-1].line, flush=True)
         if "exporter".startswith(wanted):

@@ -11,15 +11,41 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["CLIENTS", "PROGRAMS", "DriverClient"]
+__all__ = ["CLIENTS", "PROGRAMS", "WITNESSES", "DriverClient"]
 
 PROGRAMS = Path(__file__).parent / "programs"
 
 _ALWAYS = frozenset(
-    {"version", "crud", "duplicate", "cursors", "aggregation", "indexes", "denied", "wrong password"}
+    {
+        "version",
+        "crud",
+        "duplicate",
+        "cursors",
+        "aggregation",
+        "indexes",
+        "denied",
+        "denied write",
+        "wrong password",
+    }
 )
 _SESSION = frozenset({"session", "bulk"})
-_TRANSACTIONS = frozenset({"transactions", "change stream"})
+_CURSORS = frozenset({"tailable", "compression"})
+_TRANSACTIONS = frozenset({"transactions", "denied in a transaction"})
+_STREAMS = frozenset({"change stream", "resumed"})
+_SET = _TRANSACTIONS | _STREAMS | {"with transaction", "retries", "causal"}
+
+WITNESSES: Mapping[str, frozenset[str]] = {
+    "compression": frozenset({"compressed requests", "compressed replies"}),
+    "exhaust": frozenset({"unasked batches"}),
+    "tailable": frozenset({"tailable"}),
+    "retries": frozenset({"retryable write"}),
+    "transactions": frozenset({"transaction"}),
+    "resumed": frozenset({"resumed stream"}),
+    "causal": frozenset({"afterClusterTime"}),
+    "snapshot": frozenset({"snapshot"}),
+    "stable API": frozenset({"strict API"}),
+}
+"""Part -> what `evidence` must have found when a client says that it did that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +53,15 @@ class DriverClient:
     """One client. In `command`, `{prefix}` is the folder of installed drivers, `{programs}` that of the programs.
 
     `parts`: the lines that must be there; `set_parts`: those that a replica set adds. A program that fails alike at both
-    ends would otherwise pass. `environment` is added to the program's.
+    ends would otherwise pass. `balanced`: what it can't do with loadBalanced=true; None when it does not know that. `environment` is added to the
+    program's.
     """
 
     name: str
     command: tuple[str, ...]
-    parts: frozenset[str] = _ALWAYS | _SESSION
-    set_parts: frozenset[str] = _TRANSACTIONS
+    parts: frozenset[str]
+    set_parts: frozenset[str]
+    balanced: frozenset[str] | None = frozenset()
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def arguments(self, prefix: Path) -> list[str]:
@@ -45,37 +73,66 @@ class DriverClient:
         return {name: value.format(prefix=prefix) for name, value in self.environment.items()}
 
 
-def _node(name: str, program: str, folder: str, parts: frozenset[str] = _ALWAYS | _SESSION) -> DriverClient:
-    modules = {"NODE_PATH": f"{{prefix}}/{folder}/node_modules", "NODE_NO_WARNINGS": "1"}
-    return DriverClient(name, ("node", f"{{programs}}/{program}"), parts, environment=modules)
+_OLD = _ALWAYS | _CURSORS | _SESSION
+_NOW = _OLD | {"stable API"}
+_SET_NOW = _SET | {"snapshot"}
 
+
+def _python(
+    name: str,
+    interpreter: str,
+    program: str,
+    parts: frozenset[str] = _NOW | {"exhaust"},
+    set_parts: frozenset[str] = _SET_NOW,
+    *,
+    balanced: frozenset[str] | None = frozenset(),
+    asynchronous: str = "pymongo",
+) -> DriverClient:
+    command = (interpreter, f"{{programs}}/{program}")
+    return DriverClient(name, command, parts, set_parts, balanced, {"SMOKE_ASYNC_API": asynchronous})
+
+
+def _node(
+    name: str,
+    program: str,
+    parts: frozenset[str] = _NOW,
+    set_parts: frozenset[str] = _SET_NOW,
+    *,
+    balanced: frozenset[str] | None = frozenset(),
+) -> DriverClient:
+    folder = name.replace(" ", "-")
+    modules = {"NODE_PATH": f"{{prefix}}/{folder}/node_modules", "NODE_NO_WARNINGS": "1"}
+    return DriverClient(name, ("node", f"{{programs}}/{program}"), parts, set_parts, balanced, modules)
+
+
+_MODELS = "{prefix}/models/bin/python"
 
 CLIENTS: tuple[DriverClient, ...] = (
-    DriverClient("pymongo", (sys.executable, "{programs}/smoke.py")),
-    DriverClient("pymongo async", (sys.executable, "{programs}/smoke_async.py")),
-    DriverClient("pymongo 3.11.0", ("{prefix}/pymongo-3.11.0/bin/python", "{programs}/smoke.py")),
-    DriverClient("pymongo of Debian", ("/usr/bin/python3", "{programs}/smoke.py")),
-    DriverClient(
-        "motor",
-        ("{prefix}/models/bin/python", "{programs}/smoke_async.py"),
-        environment={"SMOKE_ASYNC_API": "motor"},
-    ),
-    DriverClient(
+    _python("pymongo", sys.executable, "smoke.py"),
+    _python("pymongo async", sys.executable, "smoke_async.py"),
+    # no snapshot reads, no stable API
+    _python("pymongo 3.11.0", "{prefix}/pymongo-3.11.0/bin/python", "smoke.py", _OLD, _SET, balanced=None),
+    _python("pymongo of Debian", "/usr/bin/python3", "smoke.py", _OLD, _SET, balanced=None),
+    _python("motor", _MODELS, "smoke_async.py", asynchronous="motor"),
+    _python(
         "mongoengine",
-        ("{prefix}/models/bin/python", "{programs}/smoke_mongoengine.py"),
-        _ALWAYS | {"files"},
-        frozenset(),
+        _MODELS,
+        "smoke_mongoengine.py",
+        _NOW - _SESSION | {"exhaust", "files"},
+        _SET_NOW - {"transactions", "change stream"},
     ),
-    DriverClient(
+    _python(
         "beanie",
-        ("{prefix}/models/bin/python", "{programs}/smoke_beanie.py"),
-        _ALWAYS | {"bulk"},
-        frozenset({"transactions"}),
+        _MODELS,
+        "smoke_beanie.py",
+        _NOW - {"session"} | {"exhaust"},
+        _SET_NOW - {"change stream"},
     ),
-    _node("node 7", "smoke.js", "node-7"),
-    _node("node 4.17", "smoke.js", "node-4.17"),
-    _node("node 3.6", "smoke.js", "node-3.6"),
-    _node("mongoose", "smoke_mongoose.js", "mongoose", _ALWAYS | {"bulk"}),
+    _node("node 7", "smoke.js"),
+    # 4.17 takes a balanced server for one older than 5.0 where it looks at versions
+    _node("node 4.17", "smoke.js", balanced=frozenset({"snapshot"})),
+    _node("node 3.6", "smoke.js", _OLD, _SET, balanced=None),
+    _node("mongoose", "smoke_mongoose.js", _NOW - {"session"}),
     DriverClient(
         "mongosh",
         (
@@ -85,26 +142,37 @@ CLIENTS: tuple[DriverClient, ...] = (
             "--file",
             "{programs}/smoke_mongosh.js",
         ),
-        _ALWAYS | _SESSION | {"explain", "currentOp"},
+        _NOW | {"explain", "currentOp"},
+        _SET_NOW,
         environment={"NODE_NO_WARNINGS": "1"},
     ),
-    DriverClient("libmongoc (C)", ("{prefix}/smoke_c",)),
-    DriverClient("php-mongodb", ("php", "{programs}/smoke.php")),
-    # 2.5.1 knows sessions, but neither transactions nor helpers for change streams in them
-    DriverClient("ruby-mongo", ("ruby", "{programs}/smoke.rb"), set_parts=frozenset()),
+    DriverClient("libmongoc (C)", ("{prefix}/smoke_c",), _NOW, _SET_NOW),
+    # the extension leaves repeating a transaction, and resuming a stream whose connection is lost, to a library
+    DriverClient("php-mongodb", ("php", "{programs}/smoke.php"), _NOW, _SET_NOW - {"with transaction"}),
+    # 2.5.1 knows sessions, but no transactions
+    DriverClient(
+        "ruby-mongo",
+        ("ruby", "{programs}/smoke.rb"),
+        _OLD,
+        _STREAMS | {"retries", "causal"},
+        balanced=None,
+    ),
     # 2.2.2 has no sessions on a standalone server
     DriverClient(
         "libmongodb-perl",
         ("perl", "{programs}/smoke.pl"),
-        _ALWAYS | {"bulk"},
-        _TRANSACTIONS | {"session"},
+        _OLD - {"session"},
+        _SET | {"session"},
+        balanced=None,
     ),
-    DriverClient("Go", ("{prefix}/smoke_go",)),
+    DriverClient("Go", ("{prefix}/smoke_go",), _NOW, _SET_NOW),
     # 3.6.3 knows sessions, but no transactions
     DriverClient(
         "Java",
         ("java", "-cp", "{prefix}/java:/usr/share/java/mongo-java-driver.jar", "Smoke"),
-        set_parts=frozenset(),
+        _OLD,
+        _STREAMS | {"retries", "causal"},
+        balanced=None,
     ),
 )
 """Every client, in the order of the table."""

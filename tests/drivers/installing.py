@@ -61,10 +61,12 @@ def install(prefix: Path) -> None:
     compiler_flags = subprocess.check_output(
         ["pkg-config", "--cflags", "--libs", "libmongoc-1.0"], text=True
     ).split()
-    _run("gcc", "-Wall", "-o", str(prefix / "smoke_c"), str(PROGRAMS / "smoke.c"), *compiler_flags)
+    sources = [str(PROGRAMS / name) for name in ("smoke.c", "features.c")]
+    _run("gcc", "-Wall", "-o", str(prefix / "smoke_c"), *sources, *compiler_flags)
     # Debian's Go libraries lie in a GOPATH of their own and belong to no module.
     go = {"GOPATH": "/usr/share/gocode", "GO111MODULE": "off", "GOCACHE": str(prefix / "go-cache")}
-    _run("go", "build", "-o", str(prefix / "smoke_go"), str(PROGRAMS / "smoke.go"), environment=go)
+    sources = [str(PROGRAMS / name) for name in ("smoke.go", "features.go")]
+    _run("go", "build", "-o", str(prefix / "smoke_go"), *sources, environment=go)
     _run(
         "javac",
         "-nowarn",

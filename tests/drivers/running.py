@@ -13,10 +13,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.drivers.clients import DriverClient
-from tests.servers import ChildServer, Guard, Mongod, create_test_users
+from tests.drivers.clients import WITNESSES, DriverClient
+from tests.drivers.evidence import Overhearing, logged
+from tests.servers import ChildServer, Guard, Mongod, connection_string, create_test_users
 
-__all__ = ["Comparison", "Guarded", "compare", "deployments", "print_table", "run_client"]
+__all__ = [
+    "AS_MONGOS",
+    "Comparison",
+    "Guarded",
+    "Uris",
+    "compare",
+    "deployments",
+    "print_table",
+    "run_client",
+]
+
+AS_MONGOS = frozenset({"exhaust"})
+"""What drivers themselves refuse in front of a mongos."""
 
 USER = "app"
 """Of limited rights: readWrite on shop."""
@@ -38,6 +51,18 @@ class Guarded:
     mongod: Mongod
     guard: Guard
     options: Mapping[str, str]
+    balanced: bool = False
+    lacks: frozenset[str] = frozenset()
+    """Parts that can't be had there."""
+
+    def overheard_uris(self, direct: str, through: str) -> tuple[str, str]:
+        """Connection strings of the limited user by way of two relays, compressed. The driver must not leave them."""
+        options = {"authSource": "admin", "compressors": "zlib"}
+        stay = {"directConnection": "true"}
+        return (
+            connection_string(direct, USER, None, {**options, **stay}),
+            connection_string(through, USER, None, {**options, **(self.options if self.balanced else stay)}),
+        )
 
     def uris(self, password: str | None = None) -> tuple[str, str]:
         """Connection strings of the limited user, direct and through."""
@@ -90,8 +115,9 @@ def deployments(folder: Path) -> Iterator[Sequence[Guarded]]:
             guard.wait()
         yield (
             Guarded("standalone", "standalone", standalone, guards[0], {}),
-            Guarded("replica set as mongos", "set", replica_set, guards[1], {}),
+            Guarded("replica set as mongos", "set", replica_set, guards[1], {}, lacks=AS_MONGOS),
             Guarded("replica set", "set", replica_set, guards[2], {"replicaSet": "rs0"}),
+            Guarded("load balanced", "set", replica_set, guards[1], {"loadBalanced": "true"}, balanced=True),
         )
     finally:
         for server in servers:
@@ -100,12 +126,22 @@ def deployments(folder: Path) -> Iterator[Sequence[Guarded]]:
 
 def compare(client: DriverClient, deployment: Guarded, prefix: Path, home: Path) -> Comparison:
     """Run it at both ends."""
-    right, wrong = deployment.uris(), deployment.uris("not-the-password")
-    direct, through = (
-        run_client(client, uri, wrong_uri, deployment.kind, prefix, home)
-        for uri, wrong_uri in zip(right, wrong, strict=True)
-    )
+    with (
+        Overhearing(deployment.mongod.port) as direct_relay,
+        Overhearing(deployment.guard.port) as guard_relay,
+    ):
+        ends = zip(
+            deployment.uris(),
+            deployment.uris("not-the-password"),
+            deployment.overheard_uris(direct_relay.address, guard_relay.address),
+            (direct_relay, guard_relay),
+            strict=True,
+        )
+        direct, through = (
+            _run_with_witnesses(client, deployment, prefix, home, Uris(*uris), relay) for *uris, relay in ends
+        )
     wanted = client.parts | (client.set_parts if deployment.kind == "set" else frozenset())
+    wanted -= _lacking(client, deployment)
     return Comparison(
         client.name,
         direct.get("version", "?"),
@@ -116,14 +152,47 @@ def compare(client: DriverClient, deployment: Guarded, prefix: Path, home: Path)
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Uris:
+    """The connection strings of one end: with the right password, a wrong one, and by way of a relay."""
+
+    right: str
+    wrong: str
+    overheard: str
+
+
+def _lacking(client: DriverClient, deployment: Guarded) -> frozenset[str]:
+    """Parts that the client can't do there; it leaves them out directly, too."""
+    return deployment.lacks | ((client.balanced or frozenset()) if deployment.balanced else frozenset())
+
+
+def _run_with_witnesses(
+    client: DriverClient, deployment: Guarded, prefix: Path, home: Path, uris: Uris, relay: Overhearing
+) -> dict[str, str]:
+    """What it printed, and what the server and the relay have seen of it."""
+    with logged(deployment.mongod, "shop") as seen:
+        parts = run_client(client, uris, deployment, prefix, home)
+    return {**parts, "witnesses": ", ".join(sorted(seen | relay.heard))}
+
+
 def run_client(
-    client: DriverClient, uri: str, wrong_uri: str, kind: str, prefix: Path, home: Path
+    client: DriverClient, uris: Uris, deployment: Guarded, prefix: Path, home: Path
 ) -> dict[str, str]:
     """What it printed, part by part; `exit status` and `output` instead of silence when it failed."""
-    mongosh = client.name == "mongosh"
     arguments = client.arguments(prefix)
-    arguments = [arguments[0], uri, *arguments[1:]] if mongosh else [*arguments, uri, wrong_uri, kind]
-    environment = {"HOME": str(home), "DRIVER_DEPLOYMENT": kind, "DRIVER_WRONG_URI": wrong_uri}
+    if client.name == "mongosh":
+        arguments = [arguments[0], uris.right, *arguments[1:]]
+    else:
+        arguments += [uris.right, uris.wrong, deployment.kind]
+    environment = {
+        "HOME": str(home),
+        "DRIVER_DEPLOYMENT": deployment.kind,
+        "DRIVER_LACKS": ",".join(_lacking(client, deployment)),
+        "DRIVER_URI": uris.right,
+        "DRIVER_WRONG_URI": uris.wrong,
+        "DRIVER_OVERHEARD_URI": uris.overheard,
+        "DRIVER_ADMIN_URI": deployment.mongod.uri(directConnection="true"),
+    }
     try:
         done = subprocess.run(
             arguments,
@@ -134,8 +203,9 @@ def run_client(
             stdin=subprocess.DEVNULL,
             env={**os.environ, **environment, **client.variables(prefix)},
         )
-    except subprocess.TimeoutExpired:
-        return {"exit status": f"none after {TIMEOUT_SECONDS:.0f} s"}
+    except subprocess.TimeoutExpired as expired:
+        printed = expired.stdout.decode(errors="replace") if expired.stdout else ""
+        return {"exit status": f"none after {TIMEOUT_SECONDS:.0f} s", "output": printed[-500:]}
     parts = dict(line.split(": ", 1) for line in done.stdout.splitlines() if _PART.match(line))
     if done.returncode:
         parts["exit status"] = str(done.returncode)
@@ -144,7 +214,7 @@ def run_client(
 
 
 def _summary(parts: Mapping[str, str]) -> str:
-    return "failed" if "exit status" in parts else f"{len(parts) - 1} parts"
+    return "failed" if "exit status" in parts else f"{len(parts) - 2} parts"
 
 
 def _differences(
@@ -155,6 +225,9 @@ def _differences(
             yield f"{part}: direct {direct.get(part)!r}, through {through.get(part)!r}"
     for part in sorted(wanted - direct.keys()):
         yield f"{part}: not there directly"
+    needed = {witness for part in wanted for witness in WITNESSES.get(part, ())}
+    for witness in sorted(needed - set(direct["witnesses"].split(", "))):
+        yield f"nobody has seen directly: {witness}"
     if "exit status" in direct:
         yield f"failed directly: {direct.get('output')}"
 

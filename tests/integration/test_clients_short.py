@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 import struct
+import sys
 from pathlib import Path
 
 import bson
 import pytest
 
-from tests.drivers.clients import CLIENTS, DriverClient
+from tests.drivers.clients import CLIENTS, WITNESSES, DriverClient
 from tests.drivers.exporter import getnonce_reply
-from tests.drivers.running import Guarded, compare, run_client
+from tests.drivers.running import AS_MONGOS, Guarded, Uris, compare, run_client
 from tests.missing import CLIENTS as NODE_CLIENTS
 from tests.missing import require_node_package
 from tests.servers import Guard, Mongod
@@ -34,8 +35,9 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def guarded(guard: Guard, mongod: Mongod) -> Guarded:
-    kind = "set" if mongod.replica_set else "standalone"
-    return Guarded(kind, kind, mongod, guard, {})
+    if mongod.replica_set:
+        return Guarded("set", "set", mongod, guard, {}, lacks=AS_MONGOS)
+    return Guarded("standalone", "standalone", mongod, guard, {})
 
 
 @pytest.mark.parametrize("client", SHORT, ids=lambda client: client.name)
@@ -53,10 +55,22 @@ def test_a_client_that_fails_is_not_taken_for_one_that_finds_the_same(
     (client,) = (one for one in SHORT if one.name == "pymongo")
     deployment = guarded(guard_standalone, standalone)
     wrong, _ = deployment.uris("not-the-password")
-    found = run_client(client, wrong, wrong, "standalone", prefix, tmp_path)
+    found = run_client(client, Uris(wrong, wrong, wrong), deployment, prefix, tmp_path)
     assert found["exit status"] == "1"
-    broken = DriverClient("broken", ("false",), client.parts)
+    broken = DriverClient("broken", ("false",), client.parts, client.set_parts)
     assert compare(broken, deployment, prefix, tmp_path).differences
+
+
+def test_a_client_that_only_says_so_has_no_witness(
+    guard_standalone: Guard, standalone: Mongod, tmp_path: Path
+) -> None:
+    """It prints every part, alike at both ends, and sends nothing."""
+    script = f"for part in {sorted(WITNESSES)!r}: print(part + ': done')"
+    boaster = DriverClient("boaster", (sys.executable, "-c", script), frozenset(WITNESSES), frozenset())
+    found = compare(boaster, guarded(guard_standalone, standalone), tmp_path, tmp_path)
+    assert {word.removeprefix("nobody has seen directly: ") for word in found.differences} == {
+        witness for needed in WITNESSES.values() for witness in needed
+    }
 
 
 def test_a_command_that_came_by_op_query_is_refused_in_mongods_bytes(guard: Guard) -> None:

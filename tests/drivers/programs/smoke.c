@@ -1,21 +1,21 @@
 /* What an application does with libmongoc. Usage: smoke_c URI WRONG_URI set|standalone
  * Prints a line for each part: its name, a colon, what was found. Ends with 1 at the first surprise.
  */
-#include <mongoc/mongoc.h>
+#include "features.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static bson_error_t error;
+bson_error_t error;
 
-static void must(bool done, const char *part) {
+void must(bool done, const char *part) {
     if (!done) {
         printf("failed: %s %d %s\n", part, error.code, error.message);
         exit(1);
     }
 }
 
-static mongoc_client_t *connect_to(const char *text) {
+mongoc_client_t *connect_to(const char *text) {
     mongoc_uri_t *uri = mongoc_uri_new_with_error(text, &error);
     must(uri != NULL, "uri");
     mongoc_uri_set_option_as_int32(uri, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, 10000);
@@ -25,13 +25,13 @@ static mongoc_client_t *connect_to(const char *text) {
     return client;
 }
 
-static mongoc_collection_t *emptied(mongoc_client_t *client, const char *name) {
+mongoc_collection_t *emptied(mongoc_client_t *client, const char *name) {
     mongoc_collection_t *collection = mongoc_client_get_collection(client, "shop", name);
     mongoc_collection_drop(collection, NULL);
     return collection;
 }
 
-static int64_t counted(mongoc_collection_t *collection) {
+int64_t counted(mongoc_collection_t *collection) {
     bson_t *all = bson_new();
     int64_t count = mongoc_collection_count_documents(collection, all, NULL, NULL, NULL, &error);
     must(count >= 0, "count");
@@ -39,7 +39,7 @@ static int64_t counted(mongoc_collection_t *collection) {
     return count;
 }
 
-static bool insert(mongoc_collection_t *collection, int id, const bson_t *options) {
+bool insert(mongoc_collection_t *collection, int id, const bson_t *options) {
     bson_t *document = BCON_NEW("_id", BCON_INT32(id), "name", BCON_UTF8("Ada"));
     bool done = mongoc_collection_insert_one(collection, document, options, NULL, &error);
     bson_destroy(document);
@@ -159,9 +159,13 @@ int main(int argc, char **argv) {
     printf("version: %s\n", mongoc_get_version());
     mongoc_client_t *client = connect_to(argv[1]);
     documents(client);
-    sessions(client, strcmp(argv[3], "set") == 0);
+    bool set = strcmp(argv[3], "set") == 0;
+    sessions(client, set);
+    every_deployment(client);
+    if (set) of_a_set(client);
     int code = refused(client, "vault", text);
     printf("denied: %d %s\n", code, text);
+    printf("denied write: %d\n", refused_write(client, NULL));
     mongoc_client_destroy(client);
     client = connect_to(argv[2]);
     code = refused(client, "shop", text);

@@ -97,14 +97,20 @@ func main() {
 	fmt.Println("version:", version.Driver)
 	client := connect(ctx, os.Args[1])
 	db := client.Database("shop")
-	for _, name := range []string{"smoke_people", "smoke_numbers", "smoke_bulk", "smoke_accounts"} {
+	for _, name := range must(db.ListCollectionNames(ctx, bson.M{"name": bson.M{"$regex": "^smoke_"}})) {
 		check(db.Collection(name).Drop(ctx))
 	}
 	documents(ctx, db)
 	sessions(ctx, client, db, os.Args[3] == "set")
+	everyDeployment(ctx, db)
+	if os.Args[3] == "set" {
+		ofASet(ctx, client, db)
+	}
 	var refused mongo.CommandError
 	err := client.Database("vault").Collection("secrets").FindOne(ctx, bson.M{}).Err()
 	fmt.Println("denied:", errors.As(err, &refused), refused.Code, fmt.Sprintf("%.60s", refused.Message))
+	_, err = client.Database("vault").Collection("secrets").InsertOne(ctx, bson.M{})
+	fmt.Println("denied write:", refusal(err))
 	check(client.Disconnect(ctx))
 	stranger := connect(ctx, os.Args[2])
 	err = stranger.Database("shop").Collection("smoke_people").FindOne(ctx, bson.M{}).Err()

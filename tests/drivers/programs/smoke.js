@@ -2,16 +2,15 @@
 // NODE_PATH says which driver. Prints a line for each part: its name, a colon, what was found.
 'use strict';
 
-const { MongoClient } = require('mongodb');
+const mongodb = require('mongodb');
 const { version } = require('mongodb/package.json');
+const { featuresOf, refusal, say } = require('./features.js');
+
+const { MongoClient } = mongodb;
 
 const [uri, wrongUri, deployment] = process.argv.slice(2);
 const major = Number(version.split('.')[0]);
 const options = { serverSelectionTimeoutMS: 10_000, ...(major < 4 ? { useUnifiedTopology: true } : {}) };
-
-function say(part, ...found) {
-  console.log(`${part}: ${found.map((value) => (typeof value === 'string' ? value : JSON.stringify(value))).join(' ')}`);
-}
 
 async function failure(what) {
   try {
@@ -91,8 +90,10 @@ async function main() {
   }
   await documents(client, db);
   if (deployment === 'set') await ofASet(client, db);
+  await featuresOf(mongodb, major, options)(client, db, deployment);
   const denied = await failure(() => client.db('vault').collection('secrets').findOne({}));
   say('denied', denied.code, denied.message.slice(0, 70));
+  say('denied write', await refusal(() => client.db('vault').collection('secrets').insertOne({})));
   await client.close();
   const stranger = new MongoClient(wrongUri, options);
   say('wrong password', (await failure(async () => {

@@ -10,13 +10,9 @@ import threading
 from typing import Any
 
 import pymongo
+from features import every_deployment, of_a_set, refusal, say
 from pymongo import DeleteOne, InsertOne, MongoClient, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
-
-
-def say(part: str, *found: Any) -> None:
-    """One line of the result."""
-    print(f"{part}: {' '.join(str(value) for value in found)}")
 
 
 def crud(db: Any) -> None:
@@ -158,6 +154,7 @@ def denied(client: Any) -> None:
         client.admin.command("serverStatus")
     except OperationFailure as error:
         say("denied command", error.code, str(error)[:60])
+    say("denied write", refusal(lambda: client.vault.secrets.insert_one({})))
 
 
 def wrong_password(uri: str) -> None:
@@ -187,6 +184,8 @@ def main(uri: str, wrong_uri: str, deployment: str) -> None:
         if deployment == "set":
             transactions(client, db)
             change_stream(db)
+            of_a_set(client, uri, db)
+        every_deployment(db)
         unacknowledged(db)
         denied(client)
         say("databases", client.list_database_names())

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import pymongo
+from features_async import every_deployment, maybe, of_a_set, refusal
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
 
@@ -24,11 +25,6 @@ def _client_class(which: str) -> Any:
     return AsyncMongoClient
 
 
-async def _maybe(value: Any) -> Any:
-    """Motor answers some calls at once that PyMongo wants awaited."""
-    return await value if hasattr(value, "__await__") else value
-
-
 async def _documents(client: Any, db: Any) -> None:
     await db.smoke_people.insert_many(
         [{"_id": n, "name": name} for n, name in enumerate(("Ada", "Grace", "Edsger"))]
@@ -43,26 +39,26 @@ async def _documents(client: Any, db: Any) -> None:
     print("cursors:", sum([1 async for _ in db.smoke_numbers.find().batch_size(50)]))
     many = await asyncio.gather(*(db.smoke_numbers.find_one({"_id": n}) for n in range(100)))
     print("at once:", [document["_id"] for document in many] == list(range(100)))
-    totals = await _maybe(db.smoke_numbers.aggregate([{"$group": {"_id": None, "sum": {"$sum": "$_id"}}}]))
+    totals = await maybe(db.smoke_numbers.aggregate([{"$group": {"_id": None, "sum": {"$sum": "$_id"}}}]))
     print("aggregation:", await totals.to_list(10))
     await db.smoke_people.create_index("name", unique=True)
     print("indexes:", sorted(await db.smoke_people.index_information()))
     done = await db.smoke_bulk.bulk_write([pymongo.InsertOne({"_id": 1}), pymongo.DeleteOne({"_id": 1})])
     print("bulk:", done.inserted_count, done.deleted_count)
-    async with await _maybe(client.start_session()) as session:
+    async with await maybe(client.start_session()) as session:
         await db.smoke_session.insert_one({"_id": 1}, session=session)
         print("session:", await db.smoke_session.count_documents({}, session=session))
 
 
 async def _of_a_set(client: Any, db: Any) -> None:
-    async with await _maybe(client.start_session()) as session:
-        async with await _maybe(session.start_transaction()):
+    async with await maybe(client.start_session()) as session:
+        async with await maybe(session.start_transaction()):
             await db.smoke_accounts.insert_one({"_id": "kept"}, session=session)
-        await _maybe(session.start_transaction())
+        await maybe(session.start_transaction())
         await db.smoke_accounts.insert_one({"_id": "lost"}, session=session)
         await session.abort_transaction()
     print("transactions:", [account["_id"] async for account in db.smoke_accounts.find()])
-    async with await _maybe(db.smoke_people.watch(max_await_time_ms=200)) as stream:
+    async with await maybe(db.smoke_people.watch(max_await_time_ms=200)) as stream:
         # Motor opens the stream at the first look
         assert await stream.try_next() is None
         await db.smoke_people.insert_one({"_id": 10})
@@ -80,17 +76,20 @@ async def main(uri: str, wrong_uri: str, deployment: str) -> None:
     await _documents(client, db)
     if deployment == "set":
         await _of_a_set(client, db)
+        await of_a_set(make, client, db)
+    await every_deployment(make, db)
     try:
         await client.vault.secrets.find_one()
     except OperationFailure as error:
         print("denied:", error.code, str(error)[:70])
-    await _maybe(client.close())
+    print("denied write:", await refusal(client.vault.secrets.insert_one({})))
+    await maybe(client.close())
     client = make(wrong_uri, serverSelectionTimeoutMS=10_000)
     try:
         await client.shop.smoke_people.find_one()
     except OperationFailure as error:
         print("wrong password:", error.code)
-    await _maybe(client.close())
+    await maybe(client.close())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Annotated
 
 from beanie import BulkWriter, Document, Indexed, init_beanie
+from features_async import every_deployment, of_a_set, refusal
 from pymongo import AsyncMongoClient
 from pymongo.errors import DuplicateKeyError, OperationFailure
 
@@ -28,7 +29,9 @@ async def main(uri: str, wrong_uri: str, deployment: str) -> None:
     """All parts, in order."""
     print(f"version: {version('beanie')}")
     client: AsyncMongoClient = AsyncMongoClient(uri, serverSelectionTimeoutMS=10_000)
-    await client.shop.drop_collection("smoke_people")
+    for name in await client.shop.list_collection_names():
+        if name.startswith("smoke_"):
+            await client.shop.drop_collection(name)
     await init_beanie(database=client.shop, document_models=[Person])
     await Person.insert_many([Person(name=f"p{n}", born=n) for n in range(300)])
     try:
@@ -60,6 +63,12 @@ async def main(uri: str, wrong_uri: str, deployment: str) -> None:
         await client.vault.secrets.find_one()
     except OperationFailure as error:
         print("denied:", error.code, str(error)[:70])
+    print("denied write:", await refusal(client.vault.secrets.insert_one({})))
+    # Beanie leaves cursors, streams and sessions to PyMongo
+    await client.shop.smoke_numbers.insert_many([{"_id": n} for n in range(500)])
+    await every_deployment(AsyncMongoClient, client.shop)
+    if deployment == "set":
+        await of_a_set(AsyncMongoClient, client, client.shop)
     await client.close()
     async with AsyncMongoClient(wrong_uri, serverSelectionTimeoutMS=10_000) as client:
         try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 import mongoengine
-from mongoengine import Document, FileField, IntField, ListField, NotUniqueError, StringField
+from features import every_deployment, of_a_set
+from mongoengine import Document, FileField, IntField, ListField, NotUniqueError, OperationError, StringField
 from pymongo.errors import OperationFailure
 
 
@@ -19,7 +20,14 @@ class Person(Document):
     portrait = FileField(collection_name="smoke_files")
 
 
-def main(uri: str, wrong_uri: str, _deployment: str) -> None:
+class Secret(Document):
+    """A model of another database."""
+
+    meta = {"collection": "secrets", "db_alias": "vault"}  # noqa: RUF012
+    name = StringField()
+
+
+def main(uri: str, wrong_uri: str, deployment: str) -> None:
     """All parts, in order."""
     print(f"version: {mongoengine.__version__}")
     client = mongoengine.connect(db="shop", host=uri)
@@ -45,6 +53,16 @@ def main(uri: str, wrong_uri: str, _deployment: str) -> None:
         client.vault.secrets.find_one()
     except OperationFailure as error:
         print("denied:", error.code, str(error)[:70])
+    mongoengine.connect(db="vault", alias="vault", host=uri)
+    try:
+        Secret(name="Ada").save()
+    except OperationError as error:
+        print("denied write:", getattr(error.__context__, "code", error.__context__))
+    # MongoEngine leaves cursors, streams and sessions to PyMongo
+    client.shop.smoke_numbers.insert_many([{"_id": n} for n in range(500)])
+    if deployment == "set":
+        of_a_set(client, uri, client.shop)
+    every_deployment(client.shop)
     mongoengine.disconnect()
     client = mongoengine.connect(db="shop", host=wrong_uri)
     try:

@@ -2,9 +2,10 @@
 'use strict';
 
 const mongoose = require('mongoose');
+const { featuresOf, refusal } = require('./features.js');
 
 const [uri, wrongUri, deployment] = process.argv.slice(2);
-const options = { dbName: 'shop', serverSelectionTimeoutMS: 10_000 };
+const options = { serverSelectionTimeoutMS: 10_000 };
 const Person = mongoose.model('Person', new mongoose.Schema({
   name: { type: String, unique: true },
   born: Number,
@@ -21,8 +22,10 @@ async function failure(what) {
 
 async function main() {
   console.log(`version: ${mongoose.version}`);
-  await mongoose.connect(uri, options);
-  await mongoose.connection.db.collection('smoke_people').drop().catch(() => {});
+  await mongoose.connect(uri, { ...options, dbName: 'shop' });
+  for (const { name } of await mongoose.connection.db.listCollections({ name: /^smoke_/ }, { nameOnly: true }).toArray()) {
+    await mongoose.connection.db.collection(name).drop();
+  }
   await Person.createCollection();
   await Person.syncIndexes();
   await Person.insertMany(Array.from({ length: 300 }, (_, n) => ({ name: `p${n}`, born: n })));
@@ -46,7 +49,7 @@ async function main() {
     }));
     console.log('transactions:', await Person.countDocuments());
     const stream = Person.watch([], { maxAwaitTimeMS: 200 });
-    const first = new Promise((resolve) => stream.once('change', resolve));
+    const first = stream.next();
     let written = 0;
     const writer = setInterval(() => Person.create({ name: `w${(written += 1)}` }).catch(() => {}), 50);
     console.log('change stream:', (await first).operationType);
@@ -55,6 +58,9 @@ async function main() {
   }
   const denied = await failure(() => mongoose.connection.useDb('vault').collection('secrets').findOne({}));
   console.log('denied:', denied.code, denied.message.slice(0, 70));
+  const Secret = mongoose.connection.useDb('vault').model('Secret', new mongoose.Schema({}, { autoIndex: false, autoCreate: false }));
+  console.log('denied write:', await refusal(() => Secret.create({})));
+  await featuresOf(mongoose.mongo, 7, options)(mongoose.connection.getClient(), mongoose.connection.db, deployment);
   await mongoose.disconnect();
   console.log('wrong password:', (await failure(() => mongoose.connect(wrongUri, options))).code);
   await mongoose.disconnect();
