@@ -20,8 +20,16 @@ from tests.servers import ROOT, Guard, Mongod, password_of
 
 __all__ = ["FILE_DID_NOT_END", "HALVES", "PRESENTATIONS", "End", "Outcomes", "Suite", "outcomes"]
 
-PRESENTATIONS: Mapping[str, str | None] = {"standalone": None, "mongos": "rs0", "replicaSet": "rs0"}
-"""net.presentAs -> the replica set that stands behind; None: a standalone mongod."""
+PRESENTATIONS: Mapping[str, str | None] = {
+    "standalone": None,
+    "mongos": "rs0",
+    "replicaSet": "rs0",
+    "loadBalanced": "rs0",
+}
+"""What PyMongo takes mongoguard for -> the replica set that stands behind; None: a standalone mongod.
+
+net.presentAs, but for loadBalanced: that is for the client to say.
+"""
 
 HALVES: Mapping[str, str] = {"sync": "test", "async": "test/asynchronous"}
 """Where the tests of both are: the second folder holds what the first was generated from."""
@@ -38,6 +46,9 @@ _OTHER_SERVERS = (
 )
 """Test files for what is not here: SRV records, TLS, key providers, three members that can be told to step down."""
 
+_MARKERS = "default or default_async or auth or load_balancer"
+"""The tests that PyMongo itself runs against one server without further services."""
+
 _SECONDS_PER_TEST = 150
 _SECONDS_PER_FILE = 1800.0
 """The longest takes two minutes on an idle machine; one in which many tests hang may take this long."""
@@ -50,6 +61,7 @@ class End:
     name: str
     mongod: Mongod
     guard: Guard | None = None
+    is_load_balanced: bool = False
 
     @classmethod
     def direct(cls, folder: Path, replica_set: str | None, stack: ExitStack) -> End:
@@ -66,12 +78,18 @@ class End:
             net |= {"presentAs": present_as, "advertise": guard.address}
         guard.configure({"net": net})
         stack.callback(guard.kill)
-        return cls(f"guarded-{present_as}", mongod, guard.start().wait())
+        return cls(f"guarded-{present_as}", mongod, guard.start().wait(), present_as == "loadBalanced")
 
     @property
-    def port(self) -> int:
-        """Where the tests connect to."""
-        return self.mongod.port if self.guard is None else self.guard.port
+    def environment(self) -> Mapping[str, str]:
+        """Where the tests connect to, in the variables that they read."""
+        address = (self.guard or self.mongod).address
+        host, port = address.split(":")
+        login = {"DB_IP": host, "DB_PORT": port, "DB_USER": ROOT, "DB_PASSWORD": password_of(ROOT)}
+        if not self.is_load_balanced:
+            return login
+        uri = f"mongodb://{address}/?loadBalanced=true"
+        return login | {"TEST_LOAD_BALANCER": "1", "SINGLE_MONGOS_LB_URI": uri, "MULTI_MONGOS_LB_URI": uri}
 
 
 def _mongod(folder: Path, replica_set: str | None, stack: ExitStack) -> Mongod:
@@ -84,8 +102,9 @@ def _mongod(folder: Path, replica_set: str | None, stack: ExitStack) -> Mongod:
 class Suite:
     """The tests of the installed PyMongo without its package, which would be imported instead of the installed one."""
 
-    def __init__(self, folder: Path) -> None:
-        """Fetch them."""
+    def __init__(self, folder: Path, switches: Mapping[str, str]) -> None:
+        """Fetch them. `switches`: environment variables by which PyMongo runs them in another way."""
+        self._switches = dict(switches)
         wanted = f"pymongo=={pymongo.version}"
         download = [
             sys.executable,
@@ -141,10 +160,8 @@ class Suite:
         environment = {
             "PATH": "/usr/bin:/bin",
             "HOME": str(self._folder),
-            "DB_IP": "127.0.0.1",
-            "DB_PORT": str(end.port),
-            "DB_USER": ROOT,
-            "DB_PASSWORD": password_of(ROOT),
+            **self._switches,
+            **end.environment,
         }
         pytest = [
             sys.executable,
@@ -152,7 +169,7 @@ class Suite:
             "pytest",
             "-q",
             "-m",
-            "default or default_async",
+            _MARKERS,
             "-p",
             "no:cacheprovider",
         ]

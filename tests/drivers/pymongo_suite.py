@@ -23,7 +23,7 @@ from pathlib import Path
 from tests.drivers.pymongo_ends import HALVES, PRESENTATIONS, End, Outcomes, Suite
 from tests.servers import PROJECT
 
-__all__ = ["Comparison", "compare", "expected_differences"]
+__all__ = ["Comparison", "compare", "expected_differences", "switches"]
 
 REPETITIONS = 2
 """Of a test that ended otherwise: many of them measure times, and fail now and then on a busy machine."""
@@ -34,9 +34,12 @@ _ASYNC = re.compile(r"async(hronous)?[._/]?", re.IGNORECASE)
 """What names of the async half have more than those of the other."""
 
 _OTHER_TOPOLOGY = re.compile(
-    r"skipped: .*(runOnRequirements|mongos|replica set|replicaset|standalone|sharded|secondaries|exhaust cursors)"
+    r"skipped: .*(runOnRequirements|mongos|replica set|replicaset|standalone|sharded|secondaries|exhaust cursors|load balancer)"
 )
 """Why PyMongo does not run a test against what it takes for another kind of deployment."""
+
+_OTHER_TOPOLOGIES = frozenset(("mongos", "loadBalanced"))
+"""As what a replica set is another kind of deployment to PyMongo."""
 
 _COLUMNS = (
     "passed at both",
@@ -57,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     is_alike = True
     with tempfile.TemporaryDirectory(prefix="pymongo-suite-") as name, ExitStack() as stack:
         folder = Path(name)
-        suite = Suite(folder)
+        suite = Suite(folder, switches(options.compressors, options.api_version))
         direct, guarded = _start_ends(folder, options.present_as or list(PRESENTATIONS), stack)
         for half in options.half or HALVES:
             out = (options.out or folder / "out") / half
@@ -69,7 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for present_as, end in guarded.items():
                 beside = direct[PRESENTATIONS[present_as]]
                 comparison = compare(
-                    found[beside.name], found[end.name], expected, is_other_topology=present_as == "mongos"
+                    found[beside.name],
+                    found[end.name],
+                    expected,
+                    is_other_topology=present_as in _OTHER_TOPOLOGIES,
                 )
                 for number in range(REPETITIONS):
                     again = out / f"{end.name}-again-{number + 1}"
@@ -85,11 +91,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.drivers.pymongo_suite", description=__doc__)
-    parser.add_argument("--present-as", choices=PRESENTATIONS, action="append", help="one of the three only")
+    parser.add_argument("--present-as", choices=PRESENTATIONS, action="append", help="one of the four only")
     parser.add_argument("--half", choices=HALVES, action="append", help="one of the two only")
+    parser.add_argument("--compressors", help="what PyMongo compresses with, of zlib, snappy and zstd")
+    parser.add_argument("--api-version", help="the Stable API version that PyMongo declares")
     parser.add_argument("--out", type=Path, help="a folder for logs and reports, to be kept")
     parser.add_argument("files", nargs="*", help="test files without test_ and .py; all otherwise")
     return parser.parse_args(arguments)
+
+
+def switches(compressors: str | None, api_version: str | None) -> dict[str, str]:
+    """The environment variables by which PyMongo's tests take what was chosen; none for what was not."""
+    chosen = {"COMPRESSORS": compressors, "MONGODB_API_VERSION": api_version}
+    return {name: value for name, value in chosen.items() if value}
 
 
 def _start_ends(

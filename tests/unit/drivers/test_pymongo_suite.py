@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.drivers.pymongo_ends import outcomes
-from tests.drivers.pymongo_suite import compare, expected_differences
+from tests.drivers.pymongo_suite import compare, expected_differences, switches
 from tests.servers import PROJECT
 
 FILE = "test/test_client.py"
@@ -73,6 +73,14 @@ def test_only_another_topology_explains_that_a_test_is_skipped() -> None:
     assert compare(direct, guarded, []).unexplained == ["a::b", "c::d", "e::f"]
 
 
+def test_a_test_that_has_no_place_behind_a_load_balancer_is_of_another_topology() -> None:
+    direct = {"a::b": "passed", "c::d": "skipped: Must be connected to a load balancer"}
+    guarded = {"a::b": "skipped: this test does not support load balancers", "c::d": "passed"}
+    assert compare(direct, guarded, [], is_other_topology=True).other_topology == ["a::b", "c::d"]
+    guarded["c::d"] = "failed"
+    assert compare(direct, guarded, [], is_other_topology=True).unexplained == ["c::d"]
+
+
 def test_a_test_for_another_topology_that_fails_is_told() -> None:
     direct, guarded = {"c::d": "skipped: Must be connected to a mongos"}, {"c::d": "failed"}
     assert compare(direct, guarded, [], is_other_topology=True).unexplained == ["c::d"]
@@ -127,3 +135,11 @@ def test_the_list_of_expected_differences_is_read_out_of_the_page() -> None:
     patterns = expected_differences((PROJECT / "docs" / "differences.md").read_text())
     assert patterns
     assert not any(pattern.startswith("*") for pattern in patterns), "a file at least is named"
+
+
+def test_what_is_chosen_is_said_in_the_variables_that_pymongos_tests_read() -> None:
+    assert switches(compressors="zstd,zlib", api_version="1") == {
+        "COMPRESSORS": "zstd,zlib",
+        "MONGODB_API_VERSION": "1",
+    }
+    assert switches(compressors=None, api_version=None) == {}
