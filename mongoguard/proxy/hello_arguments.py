@@ -1,9 +1,9 @@
 """hello's arguments as mongod's parser reads them: which types they may have.
 
 In: hello's body. Out: nothing, or `CommandError` with mongod's codes and texts (measured on 6.0.5: they say `hello` for
-isMaster too). Must not know what is made of the arguments. Those of logins and of waiting are read where they are used
-(`authn/hello_fields.py`, `topology_version.py`); fields that nobody knows are passed over, for drivers add some every
-year.
+isMaster too). Must not know what is made of the arguments. What those of logins and of waiting say is read where they
+are used (`authn/hello_fields.py`, `topology_version.py`); fields that nobody knows are passed over, for drivers add
+some every year.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from mongoguard.command.arguments import (
     wrong_type,
 )
 from mongoguard.errors import CommandError, ErrorCode
-from mongoguard.wire.document import DECIMAL128, DOUBLE, INT32, INT64, NULL, STRING, Document
+from mongoguard.wire.document import DECIMAL128, DOCUMENT, DOUBLE, INT32, INT64, NULL, STRING, Document
 
 __all__ = ["check_arguments", "compressors_wanted"]
 
 _PATH = "hello"
+_UNDEFINED = 0x06
 _INTERNAL_CLIENT = "hello.internalClient"
 _WIRE_VERSIONS = frozenset({"minWireVersion", "maxWireVersion"})
 _NUMBERS = frozenset({DOUBLE, INT32, INT64, DECIMAL128})
@@ -88,6 +89,20 @@ def _internal_client(path: str, body: Document, field: str) -> None:
         raise missing_field(_INTERNAL_CLIENT, "maxWireVersion")
 
 
+def _object(path: str, body: Document, field: str) -> None:
+    if body.type_of(field) not in (DOCUMENT, NULL, _UNDEFINED):
+        raise wrong_type(path, body, field, "'object'")
+
+
+def _mechanisms_of(path: str, body: Document, field: str) -> None:
+    if body.type_of(field) not in (STRING, DOCUMENT):
+        raise CommandError(
+            ErrorCode.TYPE_MISMATCH,
+            f"BSON field '{path}.{field}' is the wrong type '{body.type_name(field)}', "
+            "expected types '[string, object']",
+        )
+
+
 _CHECKS: Mapping[str, Callable[[str, Document, str], object]] = {
     "compression": _compression,
     "forShell": safe_bool,
@@ -96,4 +111,7 @@ _CHECKS: Mapping[str, Callable[[str, Document, str], object]] = {
     "hostInfo": optional_string,
     "internalClient": _internal_client,
     "loadBalanced": strict_bool,
+    "saslSupportedMechs": _mechanisms_of,
+    "speculativeAuthenticate": _object,
+    "topologyVersion": _object,
 }

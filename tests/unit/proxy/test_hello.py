@@ -12,6 +12,7 @@ from mongoguard.effects import AwaitTopologyChange, Now
 from mongoguard.proxy.client_session import ClientSession
 from mongoguard.proxy.deployment import PresentAs
 from mongoguard.proxy.replica_set import Advertised
+from mongoguard.proxy.settings import SessionSettings
 from mongoguard.proxy.topology_version import MAX_AWAIT_SECS, MIN_STREAM_SECS
 from tests.playbook import HELLO, NOW, Asked, Play, make_session
 from tests.rawwire import EXHAUST_ALLOWED, MORE_TO_COME, op_msg
@@ -544,3 +545,55 @@ def test_what_is_no_more_than_said_changes_nothing(argument):
     """Not even that a client calls itself a server."""
     session = make_session()
     assert hello(session, **argument) == {**hello(session), "topologyVersion": seen(session)}
+
+
+ALL_COMPRESSORS = SessionSettings(compressors=("snappy", "zlib", "zstd"))
+
+
+def with_array(name: str, *elements: tuple[str, str]) -> bytes:
+    """A hello with an array of these keys, as no driver writes them."""
+    inside = b"".join(b"\x02" + key.encode() + b"\0" + bson.encode({"": v})[6:-1] for key, v in elements)
+    array = (len(inside) + 5).to_bytes(4, "little") + inside + b"\0"
+    body = bson.encode({"hello": 1, "$db": "admin"})[4:-1] + b"\x04" + name.encode() + b"\0" + array
+    return (len(body) + 5).to_bytes(4, "little") + body + b"\0"
+
+
+@pytest.mark.parametrize(
+    ("elements", "code", "text"),
+    [
+        ([("a", "zlib")], 40422, "has an invalid value 'a' for an array field name."),
+        ([("", "zlib")], 40422, "has an invalid value '' for an array field name."),
+        ([("1", "zlib")], 40423, "non-sequential value '1' for an array field name, expected value '0'."),
+        ([("0", "zlib"), ("2", "zstd")], 40423, "non-sequential value '2' for an array field name, expected"),
+    ],
+)
+def test_compressors_are_counted_from_zero(elements, code, text):
+    reply = Play(make_session()).send(op_msg(with_array("compression", *elements))).reply()
+    assert (reply["ok"], reply["code"]) == (0.0, code)
+    assert reply["errmsg"].startswith("BSON array field 'hello.compression' has a")
+    assert text in reply["errmsg"]
+    counted = op_msg(with_array("compression", ("00", "zlib"), ("1", "zstd")))
+    reply = Play(make_session(settings=ALL_COMPRESSORS)).send(counted).expect(Now).answer(NOW).reply()
+    assert reply["compression"] == ["zlib", "zstd"]
+
+
+def test_a_hello_that_does_not_speak_of_compression_is_told_what_was_agreed():
+    session = make_session(settings=ALL_COMPRESSORS)
+    assert "compression" not in hello(session)
+    assert hello(session, compression=["zlib", "lzma"])["compression"] == ["zlib"]
+    assert hello(session)["compression"] == ["zlib"]
+    assert hello(session, compression=["zstd"], loadBalanced=1)["code"] == 14
+    assert hello(session)["compression"] == ["zlib"], "what is refused agrees on nothing"
+    assert "compression" not in hello(session, compression=[])
+    assert "compression" not in hello(session)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"topologyVersion": 1}, {"saslSupportedMechs": 1}, {"speculativeAuthenticate": 1}]
+)
+def test_a_hello_with_an_argument_of_a_wrong_type_is_not_the_first(wrong):
+    session = make_session()
+    client = {"driver": {"name": "x", "version": "1"}, "os": {"type": "Linux"}}
+    assert hello(session, client=client, **wrong)["code"] == 14
+    assert hello(session, client=client)["ok"] == 1.0
+    assert hello(session, client=client)["code"] == 186
