@@ -253,7 +253,12 @@ _SERVER = (
     _row("getDiagnosticData", admin.diagnostic),
     _row("getDatabaseVersion", admin.on_database_string(A.GET_DATABASE_VERSION)),
     _row("getShardVersion", on_namespace_string(A.GET_SHARD_VERSION)),
-    _row("applyOps", admin.apply_ops, fields="allowAtomic alwaysUpsert bypassDocumentValidation"),
+    _row(
+        "applyOps",
+        admin.apply_ops,
+        changes_users=True,  # it may write to admin.system.users, among others
+        fields="allowAtomic alwaysUpsert bypassDocumentValidation",
+    ),
     _row("features", admin.features),
     # Only of a server with enableTestCommands=1: there it is anybody's, even before a login. It changes how the server
     # behaves towards everybody, as setParameter does.

@@ -29,17 +29,29 @@ from mongoguard.wire.document import ARRAY, BOOL, DOCUMENT, STRING, Document
 __all__ = [
     "create_role",
     "create_user",
+    "names_user_collection",
     "on_privileges",
     "on_roles",
     "roles_info",
     "update_role",
     "update_user",
-    "user_changed",
     "users_info",
 ]
 
 _REVOKE_ANYWHERE = Privilege(ANY_NORMAL, needs(A.REVOKE_ROLE))
 _VIEW_ALL_USERS = Privilege(CLUSTER, needs(A.VIEW_USER))
+
+_USER_COLLECTIONS = frozenset({"system.users", "system.roles"})
+_USER_NAMESPACES = frozenset(f"admin.{name}" for name in _USER_COLLECTIONS)
+
+
+def names_user_collection(command: Command) -> bool:
+    """Whether a command is about the collections that hold users and roles: who may write there changes users, too."""
+    if command.db != "admin":
+        return False
+    if command.name == "bulkWrite":
+        return any(one.string("ns") in _USER_NAMESPACES for one in command.documents("nsInfo") or ())
+    return command.target in _USER_COLLECTIONS
 
 
 def _on_db(db: str, action: str) -> Privilege:
@@ -258,14 +270,3 @@ def roles_info(command: Command, asker: Asker) -> Requirement:
         return _on_db(command.db, A.VIEW_ROLE)
     foreign = [_on_db(db, A.VIEW_ROLE) for role, db in targets if (role, db) not in asker.direct_roles]
     return all_of(foreign) if foreign else NOTHING
-
-
-_CHANGES_ONE_USER = frozenset(
-    {"updateUser", "dropUser", "grantRolesToUser", "revokeRolesFromUser", "createUser"}
-)
-
-
-def user_changed(command: Command) -> UserName | None:
-    """The one user that a user-management command changes; None when it may change any (roles, whole databases)."""
-    name = command.body.string(command.name) if command.name in _CHANGES_ONE_USER else None
-    return UserName(name, command.db) if name else None

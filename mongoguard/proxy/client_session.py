@@ -24,6 +24,7 @@ from mongoguard.command.generic import (
 from mongoguard.command.printing import not_authorized
 from mongoguard.command.requirement import requirement_of
 from mongoguard.command.spec import Asker, CommandRow, Handling
+from mongoguard.command.user_management import names_user_collection
 from mongoguard.effects import Emit, FetchUser, Flow, Now, Relay, RelayedReply, perform
 from mongoguard.errors import (
     CommandError,
@@ -62,7 +63,6 @@ __all__ = ["DIRECTORY_COMMANDS", "ClientSession"]
 DIRECTORY_COMMANDS = USER_MANAGEMENT_COMMANDS | {"usersInfo", "rolesInfo"}
 """Commands about users and roles: with a directory of its own, the upstream's answer would be about other people."""
 
-_USER_COLLECTIONS = frozenset({"system.users", "system.roles"})
 _OP_GET_MORE = OpCode.GET_MORE.to_bytes(4, "little")
 
 
@@ -258,7 +258,7 @@ class ClientSession:
         narrowed = narrow(command, row.name, self.identity) or narrow_list(
             command, row.name, self._own_rights
         )
-        changes_users = row.changes_users or (command.db == "admin" and command.target in _USER_COLLECTIONS)
+        changes_users = row.changes_users or names_user_collection(command)
         if narrowed is None and not changes_users:
             repeats.learn(self, message)
         passes = row.opens_cursor and not self._filters_collections(command)

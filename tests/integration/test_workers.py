@@ -151,6 +151,24 @@ def test_a_user_dropped_on_one_worker_is_nobody_on_all_others(crew: Crew, temp_u
         assert status["authInfo"]["authenticatedUsers"] == []
 
 
+@pytest.mark.parametrize(
+    "removal",
+    [
+        {"delete": "system.users", "deletes": [{"q": {"user": "temp"}, "limit": 1}]},
+        {"findAndModify": "system.users", "query": {"user": "temp"}, "update": {"$set": {"roles": []}}},
+        {"applyOps": [{"op": "d", "ns": "admin.system.users", "o": {"_id": "admin.temp"}}]},
+    ],
+)
+def test_a_right_taken_away_by_writing_into_the_users_collection_is_gone_on_all_workers(
+    crew: Crew, temp_user: str, removal: dict[str, Any]
+) -> None:
+    connections = [crew.connect(worker, temp_user) for worker in range(WORKERS)]
+    assert all(raw.command("shop", {"count": "many"})["ok"] == 1 for raw in connections)
+    assert crew.connect(0, "root").command("admin", removal)["ok"] == 1
+    for raw in connections:
+        assert raw.command("shop", {"count": "many"})["code"] == 13
+
+
 def test_a_worker_that_cannot_confirm_that_a_user_was_dropped_is_ended_before_the_answer(
     crew: Crew, temp_user: str
 ) -> None:

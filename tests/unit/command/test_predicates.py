@@ -11,9 +11,7 @@ from mongoguard.command.requires_admin import (
     asks_authorized_databases,
     asks_own_ops_only,
 )
-from mongoguard.command.user_management import user_changed
 from mongoguard.errors import CommandError
-from mongoguard.model.names import UserName
 from tests.unit.command.commands import command
 
 
@@ -55,12 +53,6 @@ def test_names_of_authorized_collections_need_both_flags() -> None:
     both = {"nameOnly": True, "authorizedCollections": True}
     assert asks_authorized_collections(command({"listCollections": 1, **both}))
     assert not asks_authorized_collections(command({"listCollections": 1, "nameOnly": True}))
-
-
-def test_the_one_user_that_a_command_changes_is_named() -> None:
-    assert user_changed(command({"dropUser": "bob"})) == UserName("bob", "t")
-    assert user_changed(command({"dropRole": "clerk"})) is None
-    assert user_changed(command({"dropAllUsersFromDatabase": 1})) is None
 
 
 @pytest.mark.parametrize(

@@ -61,8 +61,8 @@ CURSORS = (
     "aggregate bulkWrite checkMetadataConsistency find getMore listCollections listIndexes listSearchIndexes"
 )
 CHANGES_USERS = (
-    "createRole createUser dropAllRolesFromDatabase dropAllUsersFromDatabase dropRole dropUser grantPrivilegesToRole "
-    "grantRolesToRole grantRolesToUser invalidateUserCache revokePrivilegesFromRole revokeRolesFromRole "
+    "applyOps createRole createUser dropAllRolesFromDatabase dropAllUsersFromDatabase dropRole dropUser "
+    "grantPrivilegesToRole grantRolesToRole grantRolesToUser invalidateUserCache revokePrivilegesFromRole revokeRolesFromRole "
     "revokeRolesFromUser updateRole updateUser"
 )
 SECRETS = {

@@ -8,9 +8,8 @@ import pytest
 
 from mongoguard.command.requires import all_of
 from mongoguard.command.spec import Asker
-from mongoguard.command.user_management import user_changed
+from mongoguard.command.user_management import names_user_collection
 from mongoguard.errors import CommandError
-from mongoguard.model.names import UserName
 from mongoguard.model.privilege import NOTHING, AnyOf, Requirement
 from tests.unit.command.commands import ALICE, any_normal, cluster, command, database, required
 
@@ -309,15 +308,22 @@ def test_nobody_has_nothing_of_their_own_to_look_at() -> None:
     assert required({"rolesInfo": "clerk"}, "shop", Asker()) == database("shop", "viewRole")
 
 
+INFO = {"ns": "shop.orders"}, {"ns": "admin.system.roles"}
+
+
 @pytest.mark.parametrize(
-    "name", ["updateUser", "dropUser", "grantRolesToUser", "revokeRolesFromUser", "createUser"]
+    ("body", "db", "names"),
+    [
+        ({"delete": "system.users"}, "admin", True),
+        ({"findAndModify": "system.roles"}, "admin", True),
+        ({"update": "system.users"}, "shop", False),
+        ({"update": "system.version"}, "admin", False),
+        ({"bulkWrite": 1, "nsInfo": INFO}, "admin", True),
+        ({"bulkWrite": 1, "nsInfo": INFO[:1]}, "admin", False),
+        ({"bulkWrite": 1}, "admin", False),
+    ],
 )
-def test_the_one_user_that_changes_is_named(name: str) -> None:
-    assert user_changed(command({name: "bob"}, "d")) == UserName("bob", "d")
-    assert user_changed(command({name: 5}, "d")) is None
-    assert user_changed(command({name: ""}, "d")) is None
-
-
-@pytest.mark.parametrize("name", ["dropRole", "grantRolesToRole", "dropAllUsersFromDatabase", "updateRole"])
-def test_what_changes_roles_may_change_any_user(name: str) -> None:
-    assert user_changed(command({name: "bob"}, "d")) is None
+def test_commands_about_the_collections_of_users_are_told_apart(
+    body: dict[str, Any], db: str, names: bool
+) -> None:
+    assert names_user_collection(command(body, db)) is names

@@ -400,6 +400,29 @@ def test_user_management_changes_users_and_is_audited_with_its_outcome():
     assert not Play(make_session(ROOT)).send(op_msg(FIND)).expect(Relay).effect.changes_users
 
 
+def bulk_insert(namespace):
+    ops = [{"insert": 0, "document": {"_id": 1}}]
+    return {"bulkWrite": 1, "ops": ops, "nsInfo": [{"ns": namespace}], "$db": "admin"}
+
+
+@pytest.mark.parametrize(
+    ("command", "changes"),
+    [
+        ({"delete": "system.users", "deletes": [{"q": {}, "limit": 1}], "$db": "admin"}, True),
+        (
+            {"applyOps": [{"op": "d", "ns": "admin.system.users", "o": {"_id": "admin.a"}}], "$db": "admin"},
+            True,
+        ),
+        (bulk_insert("admin.system.users"), True),
+        (bulk_insert("shop.orders"), False),
+        ({"delete": "orders", "deletes": [{"q": {}, "limit": 1}], "$db": "shop"}, False),
+    ],
+)
+def test_what_may_write_to_the_collection_of_users_changes_users(command, changes):
+    relay = Play(make_session(ROOT)).send(op_msg(command)).expect(Relay)
+    assert relay.effect.changes_users is changes
+
+
 # ---- who ------------------------------------------------------------------------------------------------------------
 
 
