@@ -264,7 +264,7 @@ class ClientSession:
         passes = row.opens_cursor and not self._filters_collections(command)
         reply = yield from self.relay(message, narrowed, changes_users=changes_users, documents_pass=passes)
         if "autocommit" in command.body.fields:
-            self.transactions.note(self.user, command, reply.message)
+            self.transactions.note(self.identity, command, reply.message)
         event = (
             self.auditor.user_management(self.user, row, command, reply.message) if changes_users else None
         )

@@ -1,18 +1,23 @@
 """Open transactions, as far as the end of a process must know of them: a connection that carries one is kept longer.
 
-In: commands that were answered. Out: whether a connection carries an open transaction. Must not know upstreams: whether
-the server still holds the transaction is the server's to say.
-Source: the specification "Transactions": every command of a transaction has `autocommit: false`.
+In: commands that were answered. Out: whether a connection carries an open transaction, and what aborts those. Must not
+know upstreams: whether the server still holds the transaction is the server's to say.
+Source: the specification "Transactions": every command of a transaction has `autocommit: false`. A mongos that ends
+aborts what is open, too: its locks would be held for transactionLifetimeLimitSeconds.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from mongoguard.command.command import Command
-from mongoguard.model.user import User
-from mongoguard.proxy.relaying import session_id
+from mongoguard.effects import Relay
+from mongoguard.proxy.identity import Identity
+from mongoguard.proxy.relaying import message_for_upstream, session_id
 from mongoguard.proxy.replies import begins_with_failure
+from mongoguard.wire.document import Document, encode_element
+from mongoguard.wire.message import OpMsg, encode_op_msg, parse_message
 
 __all__ = ["TRANSACTION_ENDS", "CarriedTransactions", "OpenTransactions"]
 
@@ -26,6 +31,14 @@ TRANSACTION_ENDS = frozenset({"commitTransaction", "abortTransaction"})
 """The commands that end a transaction."""
 
 
+@dataclass(frozen=True, slots=True)
+class OpenTransaction:
+    """One of a session's, by its number as it came (a BSON element), and what aborts it."""
+
+    number: bytes
+    abort: Relay
+
+
 class OpenTransactions:
     """Those of all connections of one process, by the session that they are in."""
 
@@ -33,7 +46,12 @@ class OpenTransactions:
 
     def __init__(self) -> None:
         """There are none."""
-        self.sessions: OrderedDict[str, None] = OrderedDict()
+        self.sessions: OrderedDict[str, OpenTransaction] = OrderedDict()
+
+    @property
+    def aborts(self) -> list[Relay]:
+        """What aborts them all, for the end of the process. Of one that has ended unseen, the server says so."""
+        return [transaction.abort for transaction in self.sessions.values()]
 
 
 class CarriedTransactions:
@@ -46,17 +64,21 @@ class CarriedTransactions:
         self._open = all_open.sessions
         self._own: set[str] = set()
 
-    def note(self, user: User | None, command: Command, reply: bytes) -> None:
+    def note(self, identity: Identity, command: Command, reply: bytes) -> None:
         """A command with `autocommit` was answered. One that failed has ended its transaction, as on mongod."""
-        lsid = session_id(command.body)
-        if lsid is None or command.body.boolean("autocommit") is not False:
+        lsid, number = session_id(command.body), command.body.fields.get("txnNumber")
+        if lsid is None or number is None or command.body.boolean("autocommit") is not False:
             return
-        session = f"{lsid.hex()} {None if user is None else user.name}"
+        session = f"{lsid.hex()} {identity.name}"
         if command.name in TRANSACTION_ENDS or begins_with_failure(reply):
             self._open.pop(session, None)
             self._own.discard(session)
             return
-        self._open[session] = None
+        element = command.body.data[number.start : number.end]
+        known = self._open.get(session)
+        if known is None or known.number != element:
+            abort = Relay(_abort(command.body, element, identity), transaction=lsid)
+            self._open[session] = OpenTransaction(element, abort)
         if len(self._open) > MAX_OPEN:
             self._open.popitem(last=False)
         if len(self._own) < MAX_CARRIED:
@@ -72,3 +94,21 @@ class CarriedTransactions:
         for session in self._own:
             self._open.pop(session, None)
         self._own.clear()
+
+
+def _abort(body: Document, number: bytes, identity: Identity) -> bytes:
+    """abortTransaction of the session and the number that a command of the transaction had."""
+    lsid = body.fields["lsid"]
+    elements = b"".join(
+        (
+            encode_element("abortTransaction", 1),
+            body.data[lsid.start : lsid.end],
+            number,
+            encode_element("autocommit", False),
+            encode_element("$db", "admin"),
+        )
+    )
+    document = (len(elements) + 5).to_bytes(4, "little") + elements + b"\0"
+    message = parse_message(encode_op_msg(1, 0, document))
+    assert isinstance(message, OpMsg)
+    return message_for_upstream(message, identity)

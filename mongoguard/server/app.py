@@ -35,6 +35,7 @@ from mongoguard.server.arrivals import Arrival, ArrivalRefused, Arrivals
 from mongoguard.server.client_connection import ClientConnection
 from mongoguard.server.configured import logins_of, session_settings
 from mongoguard.server.directory import REFRESH_SHARE, FileDirectory, UserDirectory
+from mongoguard.server.draining import abort_transactions, drain
 from mongoguard.server.early_requests import EarlySockets, answers_at_once
 from mongoguard.server.incoming import Incoming, IncomingRefused, receive_client
 from mongoguard.server.kerberos import KerberosAcceptor
@@ -59,14 +60,8 @@ __all__ = ["Application", "Order"]
 
 log = logging.getLogger(__name__)
 
-DRAIN_SECS = 10
-"""How long requests under way may take after SIGTERM: below the 30 s after which service managers kill."""
-
 LONG_MESSAGE_THREADS = 2
 """Threads that read, decide and (de)compress long messages. More would only take turns at the interpreter."""
-
-DRAIN_LOOK_SECS = 0.1
-"""How soon it is noticed that the transaction of an idle connection has ended on another one."""
 
 WATCH_SECS = 0.5
 """How soon it is noticed that the client of a long request has left."""
@@ -166,6 +161,7 @@ class Application:
                 services.cancel_scope.cancel()
             close()
             await self._drain_until_told_again(orders)
+            await abort_transactions(self._connections, self._transactions.aborts, self._upstream)
             clients.cancel_scope.cancel()
 
     def _start(self, services: trio.Nursery) -> None:
@@ -313,7 +309,7 @@ class Application:
         """Let what is under way finish; a second order to end stops that at once."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._obey_until_told_to_end, orders, nursery.cancel_scope)
-            await self._drain()
+            await drain(self._connections, lambda: self._connection_ended)
             nursery.cancel_scope.cancel()
 
     async def _obey_until_told_to_end(
@@ -338,14 +334,6 @@ class Application:
             Count.RELAYED: self._upstream.answered,
             Count.REFUSED: self._sink.refused,
         }[count]
-
-    async def _drain(self) -> None:
-        with trio.move_on_after(DRAIN_SECS):
-            while self._connections:
-                for connection in list(self._connections):
-                    connection.drain()
-                with trio.move_on_after(DRAIN_LOOK_SECS):
-                    await self._connection_ended.wait()
 
     async def _watch_clients(self) -> None:
         """End long requests whose clients have left, so that the upstream stops working for nobody."""

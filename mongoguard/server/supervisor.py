@@ -24,9 +24,10 @@ from mongoguard.config.loading import ConfigTexts, read_config
 from mongoguard.config.reloadable import reload_settings
 from mongoguard.config.settings import Settings
 from mongoguard.errors import ConfigError, GuardError
-from mongoguard.server.app import DRAIN_SECS, Order
+from mongoguard.server.app import Order
 from mongoguard.server.crossing import Crossing
 from mongoguard.server.directory import read_users_text
+from mongoguard.server.draining import DRAIN_SECS
 from mongoguard.server.link import Answerer, Fields
 from mongoguard.server.listener import close_listeners, open_listeners
 from mongoguard.server.pid_file import pid_file

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from bson import Binary, Int64
 
-from mongoguard.server.app import DRAIN_SECS
+from mongoguard.server.draining import DRAIN_SECS
 from tests.rawwire import ConnectionEnded, RawConnection
 from tests.servers import Client, Guard, password_of
 
@@ -150,6 +150,16 @@ def ending_replica_set(
 INSERT = {"insert": "drained", "documents": [{"a": 1}]}
 
 
+def transactions_left(guard: Guard) -> list[dict[str, Any]]:
+    """Those that the upstream holds open in mongoguard's clients' sessions."""
+    with guard.upstream.client() as direct:
+        stages: list[dict[str, Any]] = [
+            {"$currentOp": {"allUsers": True, "idleSessions": True}},
+            {"$match": {"transaction.parameters.autocommit": False}},
+        ]
+        return list(direct.admin.aggregate(stages))
+
+
 def test_an_open_transaction_is_finished_and_then_the_process_ends(ending_replica_set: Guard) -> None:
     guard = ending_replica_set
     with RawConnection(guard.address) as raw, RawConnection(guard.address) as idle:
@@ -182,6 +192,7 @@ def test_a_transaction_that_does_not_end_is_waited_for_no_longer_than_its_bound(
         assert time.monotonic() - begun > DRAIN_SECS - 1
         assert within(END_SECS, lambda: not guard.running)
     assert guard.stop() == 0
+    assert not transactions_left(guard), "it holds no locks"
 
 
 def test_a_second_signal_ends_an_open_transaction_at_once(ending_replica_set: Guard) -> None:
@@ -196,6 +207,7 @@ def test_a_second_signal_ends_an_open_transaction_at_once(ending_replica_set: Gu
         assert raw.is_closed_by_peer()
         assert within(END_SECS, lambda: not guard.running)
     assert guard.stop() == 0
+    assert not transactions_left(guard)
 
 
 @pytest.mark.parametrize("end", ["commitTransaction", "abortTransaction", "an error"])

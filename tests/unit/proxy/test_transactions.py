@@ -1,5 +1,6 @@
 """Open transactions, as the end of a process sees them."""
 
+import bson
 import pytest
 from bson import Binary, Int64
 
@@ -7,7 +8,9 @@ from mongoguard.effects import Relay
 from mongoguard.model.names import UserName
 from mongoguard.model.resource_pattern import ResourcePattern
 from mongoguard.proxy import transactions as module
+from mongoguard.proxy.identity import session_digest
 from mongoguard.proxy.transactions import CarriedTransactions, OpenTransactions
+from mongoguard.wire.message import parse_message
 from tests.playbook import Play, make_session, reply_of, user_with
 from tests.rawwire import op_msg
 
@@ -95,3 +98,32 @@ def test_what_is_kept_is_bounded_and_a_connection_that_ends_leaves_nothing(monke
     run(other, INSERT, startTransaction=True)
     other.transactions.forget()
     assert not other.transactions.any_open()
+
+
+def aborts_of(opened):
+    """The bodies of what aborts them."""
+    return [bson.decode(parse_message(abort.message).body.raw) for abort in opened.aborts]
+
+
+def test_an_open_transaction_is_aborted_as_the_one_who_opened_it():
+    opened = OpenTransactions()
+    session = session_of(opened)
+    run(session, INSERT, startTransaction=True)
+    run(session, INSERT)
+    (body,) = aborts_of(opened)
+    assert list(body) == ["abortTransaction", "lsid", "txnNumber", "autocommit", "$db", "$audit"]
+    assert body["lsid"] == {"id": Binary(b"s" * 16, 4), "uid": session_digest(ROOT.name)}
+    assert body["txnNumber"] == Int64(1)
+    assert body["autocommit"] is False
+    assert body["$db"] == "admin"
+    assert [abort.transaction for abort in opened.aborts] == [b"s" * 16]
+
+
+def test_the_next_transaction_of_a_session_is_aborted_by_its_own_number():
+    opened = OpenTransactions()
+    session = session_of(opened)
+    run(session, INSERT, startTransaction=True)
+    run(session, INSERT, startTransaction=True, txnNumber=Int64(2))
+    assert [body["txnNumber"] for body in aborts_of(opened)] == [2]
+    run(session, {"commitTransaction": 1}, db="admin", txnNumber=Int64(2))
+    assert not opened.aborts
