@@ -47,7 +47,7 @@ func failingOnce(ctx context.Context, command string, what func()) {
 	if set("off") <= before { // what came too late to fail has shown nothing
 		check(errors.New(command + " has not failed"))
 	}
-	check(admin.Disconnect(ctx))
+	disconnect(ctx, admin)
 }
 
 func ids(ctx context.Context, cursor *mongo.Cursor) (found []interface{}) {
@@ -71,7 +71,7 @@ func everyDeployment(ctx context.Context, db *mongo.Database) {
 
 	overheard := connect(ctx, os.Getenv("DRIVER_OVERHEARD_URI"))
 	fmt.Println("compression:", len(ids(ctx, must(overheard.Database("shop").Collection("smoke_numbers").Find(ctx, bson.M{}, options.Find().SetBatchSize(100))))))
-	check(overheard.Disconnect(ctx))
+	disconnect(ctx, overheard)
 
 	api := options.ServerAPI(options.ServerAPIVersion1).SetStrict(true).SetDeprecationErrors(true)
 	strict := must(mongo.Connect(ctx, options.Client().ApplyURI(os.Getenv("DRIVER_URI")).SetServerAPIOptions(api)))
@@ -79,7 +79,7 @@ func everyDeployment(ctx context.Context, db *mongo.Database) {
 	_, refused := strict.Database("shop").Collection("smoke_capped").Distinct(ctx, "_id", bson.M{})
 	denied := strict.Database("vault").Collection("secrets").FindOne(ctx, bson.M{}).Err()
 	fmt.Println("stable API:", refusal(found.Err()), refusal(refused), refusal(denied))
-	check(strict.Disconnect(ctx))
+	disconnect(ctx, strict)
 }
 
 func ofASet(ctx context.Context, client *mongo.Client, db *mongo.Database) {
@@ -98,7 +98,7 @@ func retries(ctx context.Context, db *mongo.Database) {
 		_, err := once.Database("shop").Collection("smoke_retries").InsertOne(ctx, bson.M{"_id": 2})
 		fmt.Println("retries:", must(kept.CountDocuments(ctx, bson.M{})), mongo.IsNetworkError(err))
 	})
-	check(once.Disconnect(ctx))
+	disconnect(ctx, once)
 }
 
 func transactions(ctx context.Context, client *mongo.Client, db *mongo.Database) {
