@@ -1,7 +1,10 @@
 """Which clients are run, and how each is started (data).
 
 In: the folder that `installing` has filled. Out: command lines. Every program takes `URI WRONG_URI set|standalone`,
-prints `part: what was found` lines and ends with 0; what it finds must not depend on what it is connected to.
+prints `part: what was found` lines and ends with 0; what it finds must not depend on what it is connected to. The
+environment names the rest: DRIVER_URI, DRIVER_WRONG_URI and DRIVER_DEPLOYMENT the same again, DRIVER_OVERHEARD_URI a relay
+to the same end, DRIVER_ADMIN_URI the deployment itself and its administrator, who makes it fail once, and DRIVER_LACKS
+the parts to leave out, separated by commas.
 """
 
 from __future__ import annotations
