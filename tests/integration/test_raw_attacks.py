@@ -34,6 +34,7 @@ from tests.rawwire import (
     ZLIB,
     ZSTD,
     ConnectionEnded,
+    Message,
     RawConnection,
     compressed,
     document_section,
@@ -566,12 +567,28 @@ def test_compression_that_was_not_negotiated_hides_nothing(
     assert outcome(guard_standalone.address, compressed(op_msg(find()), compressor), "reader") == (OP_MSG, 0)
 
 
-def test_a_compressed_login_is_served_and_a_compressed_hello_is_not(guard_standalone: Guard) -> None:
-    """Perl's driver compresses logins, as mongod allows; no driver compresses hello."""
-    start = {"saslStart": 1, "mechanism": "SCRAM-SHA-256", "payload": b"n,,n=app,r=abcdefgh", "$db": "admin"}
-    assert outcome(guard_standalone.address, compressed(op_msg(start))) == (OP_MSG, 0)
-    assert outcome(guard_standalone.address, op_msg(start)) == (OP_MSG, 0)
-    assert outcome(guard_standalone.address, compressed(op_msg({"hello": 1, "$db": "admin"}))) == "closed"
+class Compressing(RawConnection):
+    """Compresses whatever it sends, as Perl's driver does: logins, too."""
+
+    def exchange(self, data: bytes) -> Message:
+        return super().exchange(compressed(data)).decompressed()
+
+
+def test_a_compressed_login_gives_what_any_login_gives(guard_standalone: Guard) -> None:
+    with Compressing(guard_standalone.address) as raw:
+        raw.log_in("reader", password_of("reader"))
+        assert raw.command("shop", {"find": "orders"})["ok"] == 1
+        assert raw.command("shop", {"insert": "orders", "documents": [{}]})["code"] == UNAUTHORIZED
+    with Compressing(guard_standalone.address) as raw:
+        with pytest.raises(AssertionError, match="'code': 18"):
+            raw.log_in("reader", "not-the-password")
+        assert raw.command("shop", {"find": "orders"})["code"] == UNAUTHORIZED
+
+
+def test_a_compressed_hello_ends_the_connection(guard_standalone: Guard) -> None:
+    hello = op_msg({"hello": 1, "$db": "admin"})
+    assert outcome(guard_standalone.address, compressed(hello)) == "closed"
+    assert outcome(guard_standalone.address, hello) == (OP_MSG, 0)
 
 
 def facets(levels: int) -> bytes:
