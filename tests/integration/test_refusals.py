@@ -289,3 +289,59 @@ def test_denials_are_not_explained_unless_configured(
     connections: dict[str | None, tuple[RawConnection, RawConnection]],
 ) -> None:
     assert "errInfo" not in connections["reader"][1].command("shop", {"drop": "orders"})
+
+
+# ---- generic arguments of what mongoguard answers itself ------------------------------------------------------------
+
+TRANSACTION = {"lsid": SESSION, "txnNumber": Int64(1), "autocommit": False}
+ANSWERED_HERE = ("hello", "isMaster", "buildInfo", "connectionStatus", "whatsmyuri", "startSession", "ping")
+GENERIC: list[dict[str, Any]] = [
+    {"lsid": SESSION, "comment": {"a": 1}, "maxTimeMS": 1000, "apiVersion": "1"},
+    {"lsid": 1},
+    {"lsid": {**SESSION, "x": 1}},
+    {"txnNumber": 1},
+    {"txnNumber": Int64(1)},
+    {"lsid": SESSION, "txnNumber": Int64(1)},
+    TRANSACTION,
+    {**TRANSACTION, "startTransaction": True},
+    {**TRANSACTION, "autocommit": True},
+    {"autocommit": False},
+    {"startTransaction": True},
+    {"maxTimeMS": "x"},
+    {"maxTimeMS": -1},
+    {"maxTimeMS": 2**31},
+    {"maxTimeMS": 1.5},
+    {"$maxTimeMS": 1},
+    {"readConcern": 1},
+    {"readConcern": {"level": "majority"}},
+    {"readConcern": {"level": "x"}},
+    {"readConcern": {"x": 1}},
+    {"readConcern": {"afterClusterTime": Timestamp(1, 1)}},
+    {"writeConcern": {"w": 1}},
+    {"$readPreference": {}},
+    {"$readPreference": {"mode": "x"}},
+    {"apiVersion": "3"},
+    {"apiVersion": "2"},
+    {"apiVersion": "٣"},
+]
+
+
+def refusal(reply: dict[str, Any]) -> tuple[Any, ...]:
+    return reply["ok"], reply.get("code"), reply.get("codeName"), reply.get("errmsg")
+
+
+@pytest.mark.parametrize("user", [None, "reader"])
+def test_generic_arguments_of_what_is_answered_here_are_refused_as_mongod_refuses_them(
+    guard: Guard, user: str | None
+) -> None:
+    differing = []
+    with RawConnection(guard.upstream.address) as direct, RawConnection(guard.address) as guarded:
+        for raw in (direct, guarded) if user else ():
+            raw.log_in(user, password_of(user))
+        for name in ANSWERED_HERE:
+            for arguments in GENERIC:
+                body = {name: 1, **arguments}
+                both = [refusal(raw.command("admin", body)) for raw in (direct, guarded)]
+                if both[0] != both[1] and not (name == "ping" and user is None and "readConcern" in body):
+                    differing.append((body, *both))
+    assert differing == []
