@@ -38,6 +38,7 @@ STOPPED_SECS = 2.0
 """A server's loop turns twice a second at least: whoever did not for so long was stopped, or as good as that."""
 
 _WATCHED = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+_ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
 
 class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
@@ -138,13 +139,15 @@ class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
         is_for_trio = False
         events = self._events(self._may_sleep(deadline))
         self._notice_stop()
-        for descriptor, _ in events:
+        for descriptor, kinds in events:
             if descriptor == self._trio:
                 is_for_trio = True
             else:
                 call = self._calls.get(descriptor)
                 if call is not None:  # another call may have forgotten it
                     self._serve(call)
+                    if kinds & _ENDED:
+                        self._again.append(call)  # the end may be behind what was read, and is told only once
         again, self._again = self._again, []
         for call in again:
             self._serve(call)

@@ -5,6 +5,7 @@ while they come; through small buffers, with clients that leave in the middle. E
 from __future__ import annotations
 
 import random
+import signal
 import socket
 import struct
 import time
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 from bson import Binary, Int64
 
-from tests.rawwire import RawConnection, op_msg, sequence_section
+from tests.rawwire import MORE_TO_COME, RawConnection, op_msg, sequence_section
 from tests.servers import Guard, password_of
 
 READ, WRITTEN = "quick_ways", "quick_ways_written"
@@ -197,3 +198,29 @@ def test_a_right_that_is_taken_away_is_missed_by_the_next_of_many_equal_reads(fi
                 assert raw.command("shop", {"find": READ, "filter": {"_id": 5}})["code"] == 13
         finally:
             direct.admin.command("dropUser", "leaver")
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        ({"ping": 1, "$db": "admin"}, 0),
+        ({"insert": WRITTEN, "documents": [{}], "writeConcern": {"w": 0}, "$db": "shop"}, MORE_TO_COME),
+    ],
+)
+def test_a_client_that_leaves_with_its_last_request_leaves_no_connection(
+    guard_standalone: Guard, command: dict[str, Any], flags: int
+) -> None:
+    with RawConnection(guard_standalone.address) as raw:
+        raw.log_in("app", password_of("app"))
+        for _ in range(2):  # so that the next one is served quickly
+            raw.send(op_msg(command, flags=flags))
+            assert flags or raw.receive().document["ok"] == 1
+        assert raw.command("admin", {"ping": 1})["ok"] == 1
+        guard_standalone.send_signal(signal.SIGSTOP)  # so that it sees both at once
+        try:
+            raw.send(op_msg(command, flags=flags))
+            raw.end_sending()
+        finally:
+            guard_standalone.send_signal(signal.SIGCONT)
+        assert flags or raw.receive().document["ok"] == 1
+        assert raw.is_closed_by_peer()

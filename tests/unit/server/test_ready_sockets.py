@@ -78,6 +78,20 @@ def test_what_was_not_read_is_told_once_and_again_when_asked(pair):
     assert run(work) == 1
 
 
+def test_the_end_that_comes_together_with_the_last_bytes_is_told_too(pair):
+    ours, theirs = pair
+    came = []
+
+    async def work():
+        theirs.send(b"last")
+        theirs.shutdown(socket.SHUT_WR)
+        ready_sockets().watch(ours.fileno(), lambda: came.append(ours.recv(10)))
+        await until(lambda: b"" in came)
+
+    run(work)
+    assert came[:2] == [b"last", b""]
+
+
 def test_a_forgotten_socket_is_not_served(pair):
     ours, theirs = pair
     calls = []
