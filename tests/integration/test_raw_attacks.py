@@ -159,6 +159,9 @@ def test_every_shortened_message_with_a_fitting_length_is_refused(guard_standalo
 BAD_MESSAGES: dict[str, bytes] = {
     "no payload": message(OP_MSG, b""),
     "flags only": message(OP_MSG, b"\0\0\0\0"),
+    "half the flags": message(OP_MSG, b"\0\0"),
+    "flags and a kind": message(OP_MSG, b"\0\0\0\0\0"),
+    "flags and half a document": message(OP_MSG, b"\0\0\0\0\0\5\0\0\0"),
     "no body": message(OP_MSG, b"\0\0\0\0" + sequence_section("documents", [{}])),
     "two bodies": op_msg(find(), document_section({"drop": "orders", "$db": "shop"})),
     "unknown kind": op_msg(find(), b"\x07" + bson.encode({})),
@@ -183,6 +186,8 @@ BAD_MESSAGES: dict[str, bytes] = {
         {"insert": "orders", "documents": [{"a": 1}], "$db": "shop"},
         sequence_section("documents", [{"a": 2}]),
     ),
+    "hello with a sequence": op_msg({"hello": 1, "$db": "admin"}, sequence_section("client", [{}])),
+    "buildInfo with a sequence": op_msg({"buildInfo": 1, "$db": "admin"}, sequence_section("x", [])),
     "empty body": op_msg({}),
     "no $db": op_msg({"find": "orders"}),
     "$db of another type": op_msg({"find": "orders", "$db": 1}),
@@ -222,6 +227,13 @@ LEGACY: dict[str, bytes] = {
     "OP_QUERY without a collection": op_query({"hello": 1}, "admin"),
     "OP_QUERY of hello": op_query({"hello": 1}),
     "OP_QUERY of isMaster elsewhere": op_query({"isMaster": 1}, "shop.$cmd"),
+    "OP_QUERY for any number": op_query({"isMaster": 1}, limit=0),
+    "OP_QUERY for two": op_query({"isMaster": 1}, limit=2),
+    "OP_QUERY that names a database": op_query({"isMaster": 1, "$db": "shop"}),
+    "OP_QUERY that wraps a database": op_query({"$query": {"isMaster": 1, "$db": "shop"}}),
+    "OP_QUERY that wraps no document": op_query({"$query": 1}),
+    "OP_QUERY with a bad read preference": op_query({"$query": {"isMaster": 1}, "$readPreference": 1}),
+    "OP_QUERY in a transaction": op_query({"isMaster": 1, "autocommit": False}),
     "OP_GET_MORE": message(2005, b"\0" * 4 + b"shop.orders\0" + struct.pack("<iq", 0, 5)),
     "OP_INSERT": message(2002, b"\0" * 4 + b"shop.orders\0" + bson.encode({"_id": "legacy"})),
     "OP_UPDATE": message(2001, b"\0" * 4 + b"shop.orders\0\0\0\0\0" + bson.encode({}) * 2),
@@ -235,7 +247,6 @@ LEGACY: dict[str, bytes] = {
 
 STRICTER: dict[str, tuple[Any, ...]] = {
     # Broken framing ends the connection; mongod reads on where it can.
-    "flags only": ("closed",),
     "checksum flag without checksum": ("closed",),
     "opcode 0": ("closed",),
     # Which of two errors comes first: a stranger learns no more from either.
