@@ -27,7 +27,7 @@ from mongoguard.errors import ProtocolError
 from mongoguard.proxy.client_session import ClientSession
 from mongoguard.server.between_tasks import Begun, BetweenTasks, Owner, is_plain, is_whole
 from mongoguard.server.directory import UserDirectory
-from mongoguard.server.ready_sockets import Call, ReadySockets
+from mongoguard.server.ready_sockets import ENDED, Call, ReadySockets
 from mongoguard.server.sinks import AuditSink
 from mongoguard.server.transport import Transport
 
@@ -144,7 +144,9 @@ class EarlySockets:
         self._prefers_again = not self._prefers_again
         if self._again and self._prefers_again:
             return self._next_again()
-        for descriptor, _ in self._epoll.poll(0, 1):
+        for descriptor, kinds in self._epoll.poll(0, 1):
+            if kinds & ENDED:  # perhaps together with a last request: of its end the socket tells only now
+                self._again[descriptor] = None
             return descriptor
         return self._next_again() if self._again else None
 

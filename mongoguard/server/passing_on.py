@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from enum import Enum
 
+import trio
+
+from mongoguard.errors import UpstreamConnectionLost
 from mongoguard.server.splicing import Pipe, pipe
-from mongoguard.server.transport import Transport
+from mongoguard.server.transport import CHUNK_BYTES, Transport
 from mongoguard.server.upstream_connection import UpstreamConnection
 from mongoguard.wire.long_reply import LongReply, begin_long_reply
 
@@ -43,7 +46,7 @@ class PassedOn:
         self._connection = connection
         self._pipe = pipe
         self._unsent: list[bytes | memoryview] = []
-        """Documents that came and that the client has not taken; none while `go_on` is called."""
+        """Documents that came and that the client has not taken, a pipe's at most; none while `go_on` is called."""
 
     def begin(self, first: bytes) -> Progress:
         """The reply's first bytes have come. Raises OSError when the client is gone, and as `go_on`."""
@@ -80,17 +83,28 @@ class PassedOn:
         return Progress.CLIENT if self.reply.shortened is None else Progress.NOTHING
 
     async def finish(self) -> bytes:
-        """Receive what is missing, before anything more is sent: a slow client holds no connection to the server.
+        """Send the documents as the client takes them, while the server waits; then receive the end.
 
-        Returns the reply without its documents. Raises `UpstreamConnectionLost`.
+        Returns the reply without its documents. Raises `UpstreamConnectionLost`, and what sending raises.
         """
-        self._unsent.append(self.reply.take(await self._connection.receive_rest(self.reply.bytes_missing)))
+        while self._unsent or self.reply.documents_missing:
+            for documents in self._unsent:
+                await self._transport.send_all(documents)
+            self._unsent.clear()
+            await trio.lowlevel.checkpoint()  # neither sending nor receiving need have waited
+            if self.reply.documents_missing:
+                piece = await self._connection.receive_exactly(min(self.reply.documents_missing, CHUNK_BYTES))
+                self._unsent.append(self.reply.take(piece))
+        if self.reply.bytes_missing:
+            self.reply.take(await self._connection.receive_exactly(self.reply.bytes_missing))
         assert self.reply.shortened is not None  # nothing is missing
+        if not self._connection.is_usable():
+            raise UpstreamConnectionLost("the upstream sent more than one reply")
         return self.reply.shortened
 
     def rest(self, reply: bytes | None) -> bytes:
         """What is left to send when the flow has returned `reply`. Raises `ProtocolError` if that is another one."""
-        return b"".join((*self._unsent, self.reply.end_of(reply)))
+        return self.reply.end_of(reply)
 
 
 def begin_passing_on(transport: Transport, connection: UpstreamConnection, first: bytes) -> PassedOn | None:

@@ -24,7 +24,7 @@ import trio
 from mongoguard.server.allocator import keep_freed_memory
 from mongoguard.server.looking import Looking
 
-__all__ = ["ReadySockets", "call_after_stops", "ready_sockets", "run_with_ready_sockets"]
+__all__ = ["ENDED", "ReadySockets", "call_after_stops", "ready_sockets", "run_with_ready_sockets"]
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,8 @@ STOPPED_SECS = 2.0
 """A server's loop turns twice a second at least: whoever did not for so long was stopped, or as good as that."""
 
 _WATCHED = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
-_ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+"""What tells of an end, once, perhaps together with a last request in front of it."""
 
 
 class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
@@ -146,7 +147,7 @@ class ReadySockets(trio.abc.Clock, trio.abc.Instrument):
                 call = self._calls.get(descriptor)
                 if call is not None:  # another call may have forgotten it
                     self._serve(call)
-                    if kinds & _ENDED:
+                    if kinds & ENDED:
                         self._again.append(call)  # the end may be behind what was read, and is told only once
         again, self._again = self._again, []
         for call in again:

@@ -60,7 +60,7 @@ class Transport(Protocol):
     async def receive_into(self, room: memoryview) -> int:
         """More of a message under way, written into `room`; 0 at the end of the stream. Looks before it waits."""
 
-    async def send_all(self, data: bytes) -> None:
+    async def send_all(self, data: bytes | memoryview) -> None:
         """Send everything."""
 
     async def wait_for_news(self) -> None:
@@ -130,7 +130,7 @@ class SocketTransport:
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(self._socket)
 
-    async def send_all(self, data: bytes) -> None:
+    async def send_all(self, data: bytes | memoryview) -> None:
         """See `Transport`."""
         try:
             sent = self._socket.send(data)
@@ -221,7 +221,7 @@ class TLSTransport:
         """See `Transport`."""
         return await _when_ready(self._socket, partial(self._socket.recv_into, room))
 
-    async def send_all(self, data: bytes) -> None:
+    async def send_all(self, data: bytes | memoryview) -> None:
         """See `Transport`."""
         view = memoryview(data)
         while view:

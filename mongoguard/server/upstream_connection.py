@@ -203,21 +203,19 @@ class UpstreamConnection:
             raise UpstreamConnectionLost(f"{self.address} sent what is no message: {error}") from error
         return self._checked(reply)
 
-    async def receive_rest(self, count: int) -> bytearray:
+    async def receive_exactly(self, count: int) -> bytearray:
         """The next `count` bytes of a reply that has begun. Raises `UpstreamConnectionLost`."""
-        rest, filled = bytearray(count), 0
+        room, filled = bytearray(count), 0
         try:
             while filled < count:
-                with memoryview(rest)[filled:] as room:
-                    received = await self._transport.receive_into(room)
+                with memoryview(room)[filled:] as rest:
+                    received = await self._transport.receive_into(rest)
                 if not received:
                     raise UpstreamConnectionLost(f"{self.address} closed the connection")
                 filled += received
         except BROKEN as error:
             raise UpstreamConnectionLost(f"{self.address}: {type(error).__name__}") from error
-        if self._transport.has_news():
-            raise UpstreamConnectionLost(f"{self.address} sent more than one reply")
-        return rest
+        return room
 
     def _tell(self) -> None:
         if self.on_news is not None:

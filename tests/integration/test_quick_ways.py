@@ -201,21 +201,27 @@ def test_a_right_that_is_taken_away_is_missed_by_the_next_of_many_equal_reads(fi
 
 
 @pytest.mark.parametrize(
-    ("command", "flags"),
+    ("user", "command", "flags"),
     [
-        ({"ping": 1, "$db": "admin"}, 0),
-        ({"insert": WRITTEN, "documents": [{}], "writeConcern": {"w": 0}, "$db": "shop"}, MORE_TO_COME),
+        ("app", {"ping": 1, "$db": "admin"}, 0),
+        (
+            "app",
+            {"insert": WRITTEN, "documents": [{}], "writeConcern": {"w": 0}, "$db": "shop"},
+            MORE_TO_COME,
+        ),
+        (None, {"hello": 1, "$db": "admin"}, 0),
     ],
 )
 def test_a_client_that_leaves_with_its_last_request_leaves_no_connection(
-    guard_standalone: Guard, command: dict[str, Any], flags: int
+    guard_standalone: Guard, user: str | None, command: dict[str, Any], flags: int
 ) -> None:
     with RawConnection(guard_standalone.address) as raw:
-        raw.log_in("app", password_of("app"))
+        if user is not None:
+            raw.log_in(user, password_of(user))
         for _ in range(2):  # so that the next one is served quickly
             raw.send(op_msg(command, flags=flags))
             assert flags or raw.receive().document["ok"] == 1
-        assert raw.command("admin", {"ping": 1})["ok"] == 1
+        assert raw.command("admin", {"hello": 1})["ok"] == 1
         guard_standalone.send_signal(signal.SIGSTOP)  # so that it sees both at once
         try:
             raw.send(op_msg(command, flags=flags))

@@ -7,6 +7,7 @@ import contextlib
 import socket
 import ssl
 import time
+import tracemalloc
 from types import SimpleNamespace
 
 import bson
@@ -754,15 +755,22 @@ def test_a_flow_that_changes_a_reply_of_which_a_part_is_sent_ends_the_connection
     run(test, changing)
 
 
-def test_a_client_that_does_not_read_holds_no_connection_of_the_pool():
+def test_a_client_that_does_not_read_keeps_its_server_waiting_and_no_memory():
+    """Of the reply, there is what the kernel's buffers hold, and the pipe."""
+
     async def test(guarded):
         await asked(guarded)
-        reply = cursor_reply(REQUEST, 6_000_000)
-        await guarded.send(
-            guarded.server, reply
-        )  # all of it is taken, of which the client has not read a byte
+        reply = cursor_reply(REQUEST, 40_000_000)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(guarded.send, guarded.server, memoryview(reply))
+            tracemalloc.start()
+            with trio.move_on_after(0.5):
+                await guarded.ended.wait()
+            assert tracemalloc.get_traced_memory()[0] < 4_000_000
+            tracemalloc.stop()
+            assert guarded.pool.in_use == 1
+            assert await guarded.receive(guarded.client, len(reply)) == reply
         await nothing_in_use(guarded)
-        assert await guarded.receive(guarded.client, len(reply)) == reply
         await guarded.ask(SECOND)
 
     run(test, reading)
@@ -776,12 +784,17 @@ def test_a_server_that_goes_in_the_middle_of_a_long_reply_or_says_too_much_ends_
     async def test(guarded):
         await asked(guarded)
         reply = cursor_reply(REQUEST, size)
-        await guarded.send(guarded.server, reply[:-1000])
-        if more:
-            await guarded.send(guarded.server, reply[-1000:] + more)
-        else:
-            guarded.server.close()
-        got = await guarded.receive(guarded.client, 10 * len(reply))
+
+        async def break_off():
+            await guarded.send(guarded.server, reply[:-1000])
+            if more:
+                await guarded.send(guarded.server, reply[-1000:] + more)
+            else:
+                guarded.server.close()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(break_off)
+            got = await guarded.receive(guarded.client, 10 * len(reply))
         assert reply.startswith(got)
         assert len(got) < len(reply)
         assert guarded.pool.in_use == 0
