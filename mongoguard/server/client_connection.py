@@ -41,9 +41,10 @@ from mongoguard.errors import (
 from mongoguard.observe.access_messages import connection_refused
 from mongoguard.proxy.client_session import ClientSession
 from mongoguard.proxy.cursor_commands import abandon_stream
-from mongoguard.server.between_tasks import Begun
+from mongoguard.server.between_tasks import Begun, is_plain
 from mongoguard.server.early_requests import EarlyRequests, until_it_waits
 from mongoguard.server.incoming import NOTHING_CAME
+from mongoguard.server.passing_on import Recipient
 from mongoguard.server.quick_requests import FinishExchange, QuickRequests
 from mongoguard.server.ready_sockets import ready_sockets
 from mongoguard.server.shell import Shell
@@ -92,6 +93,7 @@ class ClientConnection:
         self._reader = MessageReader(session.max_message_bytes)
         self._scope = trio.CancelScope()
         self._is_told_to_end = False
+        self._recipient: Recipient | None = None  # of the request under way, if that is a plain one
         ready = ready_sockets()
         self._quick = (
             None if ready is None else QuickRequests(ready, transport, session, shell.upstream, self)
@@ -184,8 +186,12 @@ class ClientConnection:
             await trio.lowlevel.checkpoint()
 
     async def _answer(self, data: bytes | Begun) -> bytes | None:
+        self._recipient = None
         if isinstance(data, Begun):
             return await self._finish(data)
+        if is_plain(data):
+            self._recipient = Recipient(self._transport)
+            return self._recipient.rest(await self._carry_out(self.session.handle(data), len(data)))
         if data[12:16] != _COMPRESSED:
             return await self._carry_out(self.session.handle(data), len(data))
         limit = min(self.session.max_message_bytes, MAX_MESSAGE_BYTES)
@@ -199,8 +205,8 @@ class ClientConnection:
     async def _finish(self, begun: Begun) -> bytes | None:
         if begun.flow is None:
             return begun.unsent
-        reply = await self._carry_out(begun.flow, effect=begun.effect)
-        return reply if begun.passed_on is None else begun.passed_on.rest(reply)
+        self._recipient = Recipient(self._transport, begun.passed_on)
+        return self._recipient.rest(await self._carry_out(begun.flow, effect=begun.effect))
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
@@ -297,7 +303,11 @@ class ClientConnection:
     async def _relay(self, effect: Relay) -> Any:
         try:
             return await self._shell.upstream.relay(
-                effect.message, effect.server, effect.read_preference, effect.transaction
+                effect.message,
+                effect.server,
+                effect.read_preference,
+                effect.transaction,
+                self._recipient if effect.documents_pass else None,
             )
         except UpstreamUnavailable as error:  # the client is not told which server it was
             log.info("connection %d: a command was not sent: %s", self.session.connection_id, error)

@@ -16,7 +16,7 @@ from mongoguard.server.transport import CHUNK_BYTES, Transport
 from mongoguard.server.upstream_connection import UpstreamConnection
 from mongoguard.wire.long_reply import LongReply, begin_long_reply
 
-__all__ = ["PassedOn", "Progress", "begin_passing_on"]
+__all__ = ["PassedOn", "Progress", "Recipient", "begin_passing_on", "exchange_passing_on"]
 
 MAX_MOVES = 4
 """How often more of a long reply goes on before others have their turn. Each is what has come by then: some 0.1 MB,
@@ -118,3 +118,38 @@ def begin_passing_on(transport: Transport, connection: UpstreamConnection, first
         return PassedOn(transport, connection, reply, pipe())
     except OSError:  # too many files are open, and none is needed to receive it whole
         return None
+
+
+class Recipient:
+    """A client that a long reply may go on to, for a task. `passed_on` is the reply that did."""
+
+    __slots__ = ("passed_on", "transport")
+
+    def __init__(self, transport: Transport, passed_on: PassedOn | None = None) -> None:
+        """Its transport; no other reply may go on behind one that did."""
+        self.transport = transport
+        self.passed_on = passed_on
+
+    def takes_from(self, connection: UpstreamConnection) -> bool:
+        """Whether the next reply of this connection may go on."""
+        return self.passed_on is None and not (
+            self.transport.hides_news or connection.hides_news or connection.compressor is not None
+        )
+
+    def rest(self, reply: bytes | None) -> bytes | None:
+        """What is left to send when the flow has returned `reply`. Raises as `PassedOn.rest`."""
+        return reply if self.passed_on is None else self.passed_on.rest(reply)
+
+
+async def exchange_passing_on(connection: UpstreamConnection, message: bytes, recipient: Recipient) -> bytes:
+    """Send a request and receive its reply; of one that goes on meanwhile, what is left without its documents.
+
+    Raises `UpstreamConnectionLost`, and what sending to the client raises.
+    """
+    first = await connection.begin(message)
+    passed_on = begin_passing_on(recipient.transport, connection, first)
+    if passed_on is None:
+        return await connection.finish(b"", first)
+    recipient.passed_on = passed_on
+    passed_on.begin(first)
+    return await passed_on.finish()

@@ -19,7 +19,7 @@ import trio
 from mongoguard.config.sections import Upstream as UpstreamSettings
 from mongoguard.effects import RelayedReply
 from mongoguard.errors import UpstreamUnavailable
-from mongoguard.server.passing_on import PassedOn
+from mongoguard.server.passing_on import PassedOn, Recipient, exchange_passing_on
 from mongoguard.server.upstream_connection import UpstreamConnection, open_upstream_connection
 from mongoguard.server.upstream_uri import UpstreamAddress
 
@@ -91,10 +91,13 @@ class ServerPool:
         """How many requests are under way: the "operationCount" of the specification "Server Selection"."""
         return len(self._in_use) + len(self._waiting)
 
-    async def exchange(self, message: bytes) -> bytes:
-        """One request on one connection. Raises `UpstreamUnavailable` or `UpstreamConnectionLost`."""
+    async def exchange(self, message: bytes, recipient: Recipient | None = None) -> bytes:
+        """One request on one connection. Raises `UpstreamUnavailable` or `UpstreamConnectionLost`.
+
+        `recipient`: whom a long reply may go on to; not where connections are counted, for slow clients could keep all.
+        """
         if self._places is None:
-            return await self._exchange(message)
+            return await self._exchange(message, recipient)
         holder = object()
         try:
             with trio.fail_after(self._settings.wait_queue_timeout_ms / 1000):
@@ -109,13 +112,17 @@ class ServerPool:
         finally:
             self._places.release_on_behalf_of(holder)
 
-    async def _exchange(self, message: bytes) -> bytes:
+    async def _exchange(self, message: bytes, recipient: Recipient | None = None) -> bytes:
         connection = self._take_idle() or await self._another()
         is_alone = not self._in_use
         self._in_use.add(connection)
         sent = time.monotonic()
         try:
-            reply = await connection.exchange(message, SOON_SECS if is_alone and self._replies_soon else 0.0)
+            if recipient is not None and recipient.takes_from(connection):
+                reply = await exchange_passing_on(connection, message, recipient)
+            else:
+                soon_secs = SOON_SECS if is_alone and self._replies_soon else 0.0
+                reply = await connection.exchange(message, soon_secs)
         except BaseException:
             self.drop(connection)  # cancelled too: the client went away
             raise

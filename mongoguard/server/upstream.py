@@ -28,6 +28,7 @@ from mongoguard.proxy.replica_set import Hello, check_advertised
 from mongoguard.proxy.state_change import may_tell_state_change, state_change_in
 from mongoguard.server.acquaintance import Acquaintance, common_hello, meet
 from mongoguard.server.member_hellos import MemberHellos
+from mongoguard.server.passing_on import Recipient
 from mongoguard.server.server_pool import PoolIsFull, ServerPool
 from mongoguard.server.server_selection import least_busy_of_two, rendezvous
 from mongoguard.server.topology import Topology, TopologySnapshot
@@ -123,10 +124,11 @@ class Upstream:
         server: str | None = None,
         read_preference: ReadPreference | None = None,
         transaction: bytes | None = None,
+        recipient: Recipient | None = None,
     ) -> RelayedReply:
         """One request and its reply; see `effects.Relay`. Raises `UpstreamUnavailable` or `UpstreamConnectionLost`."""
         if server is not None:
-            return RelayedReply(await self._pool(server).exchange(message), server)
+            return RelayedReply(await self._pool(server).exchange(message, recipient), server)
         deadline: float | None = None
         avoided: set[str] = set()
         while True:
@@ -137,7 +139,7 @@ class Upstream:
             else:
                 address = snapshot.primary or await self._primary()
             try:
-                return RelayedReply(await self._pool(address).exchange(message), address)
+                return RelayedReply(await self._pool(address).exchange(message, recipient), address)
             except PoolIsFull:
                 raise  # the wait for a place has had its own time
             except UpstreamUnavailable:
@@ -241,9 +243,6 @@ class Upstream:
             return self._topology.readers(preference, self._usable)
         return [] if snapshot.primary is None else [snapshot.primary]
 
-    def _pools_of_now(self) -> list[ServerPool]:
-        return list(self._pools.values())
-
     def _requests_under_way(self, address: str) -> int:
         pool = self._pools.get(address)
         return 0 if pool is None else pool.in_use
@@ -331,7 +330,7 @@ class Upstream:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_acquainted)
             nursery.start_soon(self._keep_tidy)
-            nursery.start_soon(keep_warm, self._pools_of_now, self._topology.changed)
+            nursery.start_soon(keep_warm, lambda: list(self._pools.values()), self._topology.changed)
 
     async def _keep_acquainted(self) -> None:
         while True:

@@ -188,6 +188,15 @@ class UpstreamConnection:
         """Whether a reply is to the request that was sent last."""
         return reply[8:12] == self._asked
 
+    async def begin(self, message: bytes) -> bytes:
+        """Send a request, and receive the first bytes of its reply, for `finish`. Raises `UpstreamConnectionLost`."""
+        self._asked = message[4:8]
+        try:
+            await self._transport.send_all(message)
+            return await self._transport.receive()
+        except BROKEN as error:
+            raise UpstreamConnectionLost(f"{self.address}: {type(error).__name__}") from error
+
     async def finish(self, unsent: bytes, received: bytes) -> bytes:
         """Send the rest of a request and receive the rest of its reply. Raises as `exchange` does."""
         try:

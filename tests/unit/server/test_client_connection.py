@@ -92,7 +92,7 @@ class FakeShell:
     async def users_changed(self):
         self.changes += 1
 
-    async def relay(self, message, server, _read_preference, _transaction):
+    async def relay(self, message, server, *_):
         await trio.lowlevel.checkpoint()
         if self.error is not None:
             raise self.error

@@ -27,6 +27,8 @@ from tests.unit.server.test_quick_requests import (
     run,
 )
 
+pytestmark = pytest.mark.usefixtures("way")
+
 MANY = 12
 
 

@@ -53,9 +53,9 @@ class FakeUpstream(FakeShell):
     def pool_at_once(self, relay):
         return None if relay.changes_users else self.pool
 
-    async def relay(self, message, *_):
+    async def relay(self, message, _server=None, _preference=None, _transaction=None, recipient=None):
         self.slow.append(message)
-        return RelayedReply(await self.pool.exchange(message), self.pool.address)
+        return RelayedReply(await self.pool.exchange(message, recipient), self.pool.address)
 
 
 class Guarded:
@@ -678,7 +678,7 @@ async def all_of(guarded, reply, pieces=1):
 
 @pytest.mark.parametrize("pieces", [1, 2, 7, 50])
 @pytest.mark.parametrize("size", [70_000, 400_000, 5_000_000])
-def test_the_documents_of_a_long_reply_come_whole(size, pieces):
+def test_the_documents_of_a_long_reply_come_whole(way, size, pieces):
     async def test(guarded):
         await asked(guarded)
         await all_of(guarded, cursor_reply(REQUEST, size), pieces)
@@ -688,7 +688,7 @@ def test_the_documents_of_a_long_reply_come_whole(size, pieces):
     run(test, reading)
 
 
-def test_documents_go_on_before_the_reply_has_all_come_and_its_end_only_after_the_flow_has_had_it():
+def test_documents_go_on_before_the_reply_has_all_come_and_its_end_only_after_the_flow_has_had_it(way):
     seen = []
 
     def knowing(message):
@@ -715,7 +715,7 @@ def test_documents_go_on_before_the_reply_has_all_come_and_its_end_only_after_th
     run(test, knowing)
 
 
-def test_a_reply_whose_documents_may_not_pass_is_whole_before_a_byte_of_it_goes_on():
+def test_a_reply_whose_documents_may_not_pass_is_whole_before_a_byte_of_it_goes_on(way):
     async def test(guarded):
         await asked(guarded)
         reply = cursor_reply(REQUEST)
@@ -732,7 +732,7 @@ def test_a_reply_whose_documents_may_not_pass_is_whole_before_a_byte_of_it_goes_
     run(test)
 
 
-def test_a_flow_that_changes_a_reply_of_which_a_part_is_sent_ends_the_connection():
+def test_a_flow_that_changes_a_reply_of_which_a_part_is_sent_ends_the_connection(way):
     def changing(message):
         yield from perform(Relay(message, documents_pass=message == REQUEST))
         return reply_to(message)
@@ -755,7 +755,7 @@ def test_a_flow_that_changes_a_reply_of_which_a_part_is_sent_ends_the_connection
     run(test, changing)
 
 
-def test_a_client_that_does_not_read_keeps_its_server_waiting_and_no_memory():
+def test_a_client_that_does_not_read_keeps_its_server_waiting_and_no_memory(way):
     """Of the reply, there is what the kernel's buffers hold, and the pipe."""
 
     async def test(guarded):
@@ -779,7 +779,7 @@ def test_a_client_that_does_not_read_keeps_its_server_waiting_and_no_memory():
 @pytest.mark.parametrize("size", [SOME, 3_000_000])
 @pytest.mark.parametrize("more", [b"", b"bytes behind the reply"])
 def test_a_server_that_goes_in_the_middle_of_a_long_reply_or_says_too_much_ends_the_clients_connection(
-    more, size
+    way, more, size
 ):
     async def test(guarded):
         await asked(guarded)
@@ -803,7 +803,7 @@ def test_a_server_that_goes_in_the_middle_of_a_long_reply_or_says_too_much_ends_
     run(test, reading)
 
 
-def test_a_client_that_goes_in_the_middle_of_a_long_reply_leaves_no_connection_in_use():
+def test_a_client_that_goes_in_the_middle_of_a_long_reply_leaves_no_connection_in_use(way):
     async def test(guarded):
         await asked(guarded)
         reply = cursor_reply(REQUEST)
