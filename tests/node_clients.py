@@ -16,6 +16,7 @@ from typing import Any
 import pexpect
 
 from tests.missing import CLIENTS, require_node_package, require_program
+from tests.terminals import end_at_once, status_at_end
 
 __all__ = ["ClientFailed", "MongoshTerminal", "NodeClients"]
 
@@ -59,14 +60,11 @@ class MongoshTerminal:
     def close(self) -> int | None:
         """Leave with `exit` and return the exit status."""
         self._child.send("exit\r")
-        self._child.expect(pexpect.EOF)
-        self._child.close()
-        status: int | None = self._child.exitstatus
-        return status
+        return status_at_end(self._child)
 
     def kill(self) -> None:
         """End it whatever it is doing."""
-        self._child.close(force=True)
+        end_at_once(self._child)
 
     def _until_prompt(self) -> str:
         try:

@@ -258,7 +258,7 @@ class ToxicRelay:
                 chunk, is_last = _until_break(connection, ending, chunk)
             else:
                 is_last = False
-            await self._send(self._links[direction], sink, chunk)
+            await self._send(direction, sink, chunk)
             if is_last:
                 connection.is_reset = ending is not None and ending.reset
                 connection.over.set()
@@ -268,11 +268,17 @@ class ToxicRelay:
         if connection.half_open:
             await connection.over.wait()
 
-    async def _send(self, link: Link, sink: trio.SocketStream, chunk: bytes) -> None:
-        if link.latency_secs:
-            await trio.sleep(link.latency_secs)
-        for start in range(0, len(chunk), link.piece_bytes):
-            await sink.send_all(chunk[start : start + link.piece_bytes])
+    async def _send(self, direction: Direction, sink: trio.SocketStream, chunk: bytes) -> None:
+        latency_secs = self._links[direction].latency_secs
+        if latency_secs:
+            await trio.sleep(latency_secs)
+        sent = 0
+        while sent < len(chunk):
+            link = self._links[
+                direction
+            ]  # it may have healed: 64 kB in pieces of seven bytes take half a minute
+            await sink.send_all(chunk[sent : sent + link.piece_bytes])
+            sent += link.piece_bytes
             if link.pause_secs:
                 await trio.sleep(link.pause_secs)
 

@@ -22,6 +22,7 @@ from pymongo.errors import OperationFailure
 
 from tests.missing import require_mongod
 from tests.servers import PROJECT, free_port, run_mongoguard
+from tests.terminals import end_at_once, status_at_end
 
 
 class Demo:
@@ -56,10 +57,7 @@ class Demo:
     def interrupt(self) -> int | None:
         """Press Ctrl-C and wait for the end; the exit status."""
         self.child.sendintr()
-        self.child.expect(pexpect.EOF)
-        self.child.close()
-        status: int | None = self.child.exitstatus
-        return status
+        return status_at_end(self.child)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +65,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """A demo; the last test of this module ends it."""
     running = Demo(tmp_path_factory.mktemp("demo"))
     yield running
-    running.child.close(force=True)
+    end_at_once(running.child)
 
 
 def refused(call: Any) -> None:

@@ -28,6 +28,7 @@ from tests.missing import CLIENTS, require_module, require_node_package, require
 from tests.node_clients import NodeClients
 from tests.samba_ad import SambaAD
 from tests.servers import PROJECT, Mongod, free_port, init_upstream, password_of
+from tests.terminals import end_at_once
 
 PAGE = PROJECT / "docs" / "ldap.md"
 
@@ -164,7 +165,7 @@ class Reader:
         server = pexpect.spawn(
             "bash", ["-c", f"exec {text}"], cwd=str(self.folder), env=self.environment, encoding="utf-8"
         )
-        stack.callback(server.close, force=True)
+        stack.callback(end_at_once, server)
         server.expect("listening on", timeout=SECONDS)
 
     def _log_in(self, text: str, stack: contextlib.ExitStack) -> None:
@@ -180,7 +181,7 @@ class Reader:
             dimensions=(50, 250),
             timeout=SECONDS,
         )
-        stack.callback(self.terminal.close, force=True)
+        stack.callback(end_at_once, self.terminal)
         self.terminal.expect("Enter password")
         self.terminal.send(password_of(_user(text)) + "\r")
         self.terminal.expect(r"shop> \x1b\[\d+G")
