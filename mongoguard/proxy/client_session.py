@@ -26,13 +26,7 @@ from mongoguard.command.requirement import requirement_of
 from mongoguard.command.spec import Asker, CommandRow, Handling
 from mongoguard.command.user_management import names_user_collection
 from mongoguard.effects import Emit, FetchUser, Flow, Now, Relay, RelayedReply, perform
-from mongoguard.errors import (
-    CommandError,
-    ErrorCode,
-    ProtocolError,
-    UpstreamError,
-    UpstreamUnavailable,
-)
+from mongoguard.errors import CommandError, ErrorCode, ProtocolError, UpstreamError, UpstreamUnavailable
 from mongoguard.model.privilege import NOTHING, Requirement
 from mongoguard.model.restriction import Peer
 from mongoguard.model.user import User
