@@ -27,16 +27,37 @@ MAX_OPEN = 65_536
 MAX_CARRIED = 1_024
 """Sessions of one connection that are remembered; drivers' pools have far fewer at a time."""
 
+_SHARED = ("lsid", "txnNumber", "apiVersion", "apiStrict", "apiDeprecationErrors")
+"""What all commands of a transaction must say alike; a server refuses another version of the API in the middle."""
+
 TRANSACTION_ENDS = frozenset({"commitTransaction", "abortTransaction"})
 """The commands that end a transaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenTransaction:
-    """One of a session's, by its number as it came (a BSON element), and what aborts it."""
+    """One of a session's. `number` and `elements` (what its commands share) are BSON elements as they came."""
 
     number: bytes
-    abort: Relay
+    elements: bytes
+    identity: Identity
+    session_id: bytes
+
+    @property
+    def abort(self) -> Relay:
+        """abortTransaction, as the one who has opened it."""
+        elements = b"".join(
+            (
+                encode_element("abortTransaction", 1),
+                self.elements,
+                encode_element("autocommit", False),
+                encode_element("$db", "admin"),
+            )
+        )
+        document = (len(elements) + 5).to_bytes(4, "little") + elements + b"\0"
+        message = parse_message(encode_op_msg(1, 0, document))
+        assert isinstance(message, OpMsg)
+        return Relay(message_for_upstream(message, self.identity), transaction=self.session_id)
 
 
 class OpenTransactions:
@@ -66,19 +87,17 @@ class CarriedTransactions:
 
     def note(self, identity: Identity, command: Command, reply: bytes) -> None:
         """A command with `autocommit` was answered. One that failed has ended its transaction, as on mongod."""
-        lsid, number = session_id(command.body), command.body.fields.get("txnNumber")
-        if lsid is None or number is None or command.body.boolean("autocommit") is not False:
+        lsid, number = session_id(command.body), _elements(command.body, ("txnNumber",))
+        if lsid is None or not number or command.body.boolean("autocommit") is not False:
             return
         session = f"{lsid.hex()} {identity.name}"
         if command.name in TRANSACTION_ENDS or begins_with_failure(reply):
             self._open.pop(session, None)
             self._own.discard(session)
             return
-        element = command.body.data[number.start : number.end]
         known = self._open.get(session)
-        if known is None or known.number != element:
-            abort = Relay(_abort(command.body, element, identity), transaction=lsid)
-            self._open[session] = OpenTransaction(element, abort)
+        if known is None or known.number != number:
+            self._open[session] = OpenTransaction(number, _elements(command.body, _SHARED), identity, lsid)
         if len(self._open) > MAX_OPEN:
             self._open.popitem(last=False)
         if len(self._own) < MAX_CARRIED:
@@ -96,19 +115,7 @@ class CarriedTransactions:
         self._own.clear()
 
 
-def _abort(body: Document, number: bytes, identity: Identity) -> bytes:
-    """abortTransaction of the session and the number that a command of the transaction had."""
-    lsid = body.fields["lsid"]
-    elements = b"".join(
-        (
-            encode_element("abortTransaction", 1),
-            body.data[lsid.start : lsid.end],
-            number,
-            encode_element("autocommit", False),
-            encode_element("$db", "admin"),
-        )
+def _elements(body: Document, names: tuple[str, ...]) -> bytes:
+    return b"".join(
+        body.data[element.start : element.end] for name in names if (element := body.fields.get(name))
     )
-    document = (len(elements) + 5).to_bytes(4, "little") + elements + b"\0"
-    message = parse_message(encode_op_msg(1, 0, document))
-    assert isinstance(message, OpMsg)
-    return message_for_upstream(message, identity)

@@ -119,10 +119,10 @@ END_SECS = 40
 class Transaction:
     """A transaction in a session of its own."""
 
-    def __init__(self, raw: RawConnection) -> None:
+    def __init__(self, raw: RawConnection, **more: Any) -> None:
         lsid = {"id": Binary(os.urandom(16), 4)}
         self._raw = raw
-        self._fields = {"lsid": lsid, "txnNumber": Int64(1), "autocommit": False}
+        self._fields = {"lsid": lsid, "txnNumber": Int64(1), "autocommit": False, **more}
         assert self.run(INSERT, startTransaction=True)["ok"] == 1
 
     def run(self, command: dict[str, Any], db: str = "shop", **more: Any) -> dict[str, Any]:
@@ -200,6 +200,7 @@ def test_a_second_signal_ends_an_open_transaction_at_once(ending_replica_set: Gu
     with RawConnection(guard.address) as raw:
         raw.log_in("app", password_of("app"))
         Transaction(raw)
+        Transaction(raw, apiVersion="1", apiStrict=True)
         guard.send_signal(signal.SIGTERM)
         assert within(10, lambda: takes_no_connections(guard))
         assert guard.running

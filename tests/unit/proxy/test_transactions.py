@@ -127,3 +127,11 @@ def test_the_next_transaction_of_a_session_is_aborted_by_its_own_number():
     assert [body["txnNumber"] for body in aborts_of(opened)] == [2]
     run(session, {"commitTransaction": 1}, db="admin", txnNumber=Int64(2))
     assert not opened.aborts
+
+
+def test_an_abort_names_the_version_of_the_api_that_the_transaction_was_begun_with():
+    """A server refuses another one in the middle of a transaction."""
+    opened = OpenTransactions()
+    run(session_of(opened), INSERT, startTransaction=True, apiVersion="1", apiStrict=True)
+    (body,) = aborts_of(opened)
+    assert (body["apiVersion"], body["apiStrict"]) == ("1", True)
